@@ -1,0 +1,90 @@
+"""Frames in, packet records out: (n, 60) uint16 with the GIL released."""
+
+from packet cimport *
+
+COUNTER_NAMES = (
+    "frames", "truncated_l2", "other_l2", "bad_version", "truncated_l3", "bad_ihl",
+    "truncated_l4", "bad_data_offset", "too_many_extensions",
+)
+
+
+cdef class HostIdentity:
+    """The gateway's own MACs and addresses, so that its frames are known and TTLs are put right.
+
+    macs: iterable of 6-byte strings; addresses: iterable of 4- or 16-byte strings (packed).
+    all_ports: every port of the bridge is captured, so a foreign frame going out was already seen.
+    Raises ValueError for a wrong length or too many entries (64 MACs, 512 addresses).
+    """
+
+    def __init__(self, macs=(), addresses=(), *, bint all_ports=False):
+        cdef bytes item
+        memset(&self.host, 0, sizeof(Host))
+        for item in macs:
+            if len(item) != 6 or self.host.n_macs == MAX_OWN_MACS:
+                raise ValueError("a MAC has 6 bytes, and a gateway at most 64 of them")
+            memcpy(self.host.macs[self.host.n_macs], <const uint8_t *>item, 6)
+            self.host.n_macs += 1
+        for item in addresses:
+            if len(item) not in (4, 16) or self.host.n_addresses == MAX_OWN_ADDRESSES:
+                raise ValueError("an address has 4 or 16 bytes, and a gateway at most 512 of them")
+            self.host.families[self.host.n_addresses] = 4 if len(item) == 4 else 6
+            memcpy(self.host.addresses[self.host.n_addresses], <const uint8_t *>item, len(item))
+            self.host.n_addresses += 1
+        self.host.all_ports = all_ports
+
+    def packed(self):
+        """Return the C struct's bytes, which is how other compiled modules take it."""
+        return (<const uint8_t *>&self.host)[:sizeof(Host)]
+
+    cdef Host host
+
+
+def extract(const uint8_t[::1] data, const Frame[::1] frames, HostIdentity host,
+            uint16_t[:, ::1] rows, Sender[::1] senders, uint8_t[::1] outcomes,
+            uint64_t[::1] counters):
+    """Parse every frame of a batch.
+
+    data: the buffer; frames: (n,) FRAME. Written: rows (n, 60), senders (n,), outcomes (n,) with
+    the values of Outcome (JUDGED for a row that holds a packet; the row is zeros otherwise), and
+    counters (9,), added to, named by COUNTER_NAMES. Raises ValueError where a frame lies outside
+    the buffer or an array is too short: a source's bug, not a packet's doing.
+    """
+    cdef Py_ssize_t i, n = frames.shape[0]
+    cdef uint64_t size = data.shape[0]
+    cdef const uint8_t *base = &data[0] if size else NULL
+    cdef const Frame *f
+    if rows.shape[0] < n or rows.shape[1] != N_FEATURES or senders.shape[0] < n or outcomes.shape[0] < n:
+        raise ValueError("output arrays are smaller than the batch")
+    if counters.shape[0] < N_COUNTERS:
+        raise ValueError("counters need %d places" % N_COUNTERS)
+    for i in range(n):
+        f = &frames[i]
+        if f.offset > size or f.caplen > size - f.offset:
+            raise ValueError("frame %d lies outside its buffer" % i)
+    if n == 0:
+        return
+    with nogil:
+        for i in range(n):
+            outcomes[i] = parse_frame(base, &frames[i], &host.host, &rows[i, 0], &senders[i],
+                                      &counters[0])
+            if outcomes[i] != P_JUDGE:
+                memset(&rows[i, 0], 0, N_FEATURES * sizeof(uint16_t))
+
+
+def extract_l3(const uint8_t[::1] packet, uint16_t ethertype, uint16_t[::1] row,
+               uint64_t[::1] counters, *, bint forwarded=False):
+    """Parse one layer-3 packet, as NFQUEUE hands it over; True if it can be judged.
+
+    ethertype: 0x0800, 0x86DD, 0x0806, or 0 to go by the version nibble. forwarded: the hook lies
+    behind our own forwarding (FORWARD, POSTROUTING), so one is added to the TTL.
+    """
+    cdef uint8_t dummy = 0
+    cdef const uint8_t *p = &packet[0] if packet.shape[0] else &dummy
+    if row.shape[0] != N_FEATURES or counters.shape[0] < N_COUNTERS:
+        raise ValueError("row needs 60 places and counters %d" % N_COUNTERS)
+    counters[C_FRAMES] += 1
+    if parse_l3(p, <uint32_t>packet.shape[0], ethertype, &row[0], &counters[0]) != P_JUDGE:
+        return False
+    if forwarded and row[F_TTL] < 255 and not row[F_IS_ARP]:
+        row[F_TTL] += 1
+    return True

@@ -1,0 +1,56 @@
+"""Every error a caller may meet, one tree.
+
+    IdsError                     one clear line for people; the command line exits with 2
+     +- CaptureError             a capture file cannot be read at all
+     +- InterfaceError           a network interface cannot be captured
+     +- PermissionMissing        a capability is missing; the message names it
+     +- BundleError              a model bundle is damaged, malicious or of another schema
+     +- LabelError               labels or training data are not usable
+     +- LinkError                the node cannot be used
+         +- NodeUnreachable      nobody answers at any of the addresses
+         +- HandshakeError       version, schema, model or role do not fit
+         +- CertificateError     TLS: wrong authority, wrong role, not valid now, revoked
+
+Damage inside a stream of packets is never an exception: it is a counter. The codec's own errors
+(:class:`ids_appliance._wire.WireError`) become ``LinkError`` where the connection is closed.
+"""
+
+
+class IdsError(Exception):
+    """Base of all: the message says what failed and what to do."""
+
+
+class CaptureError(IdsError):
+    """A capture file cannot be read at all."""
+
+
+class InterfaceError(IdsError):
+    """A network interface cannot be captured."""
+
+
+class PermissionMissing(IdsError):
+    """The process lacks a capability; the message names it and the remedy."""
+
+
+class BundleError(IdsError):
+    """A model bundle is damaged, malicious or made for another schema."""
+
+
+class LabelError(IdsError):
+    """Labels or training data are not usable."""
+
+
+class LinkError(IdsError):
+    """The node cannot be used."""
+
+
+class NodeUnreachable(LinkError):
+    """Nobody answers at any of the node's addresses."""
+
+
+class HandshakeError(LinkError):
+    """Node and gateway do not fit: version, schema, model or role."""
+
+
+class CertificateError(LinkError):
+    """TLS refused the peer or our own certificate."""

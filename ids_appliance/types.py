@@ -1,0 +1,265 @@
+"""What flows between the stages, and what each stage promises.
+
+Data is frozen or a numpy array with one of the dtypes below; the protocols say who calls whom and
+what may never happen. Nothing here does I/O or knows a concrete stage.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from ids_appliance.schema import SCHEMA_HASH
+
+U8 = npt.NDArray[np.uint8]
+U16 = npt.NDArray[np.uint16]
+F64 = npt.NDArray[np.float64]
+Records = npt.NDArray[Any]
+"""A structured array of FRAME or SENDER records."""
+
+FRAME: Final = np.dtype(
+    [
+        ("offset", "<u8"),  # of the frame's first byte in the batch's buffer
+        ("caplen", "<u4"),  # captured bytes
+        ("wirelen", "<u4"),  # bytes on the wire
+        ("timestamp_ns", "<i8"),  # since the epoch; packet time, never the reader's clock
+        ("number", "<u8"),  # 1-based: of the frame in its file, or since the source was opened
+        ("ifindex", "<u4"),  # kernel's interface index; 0 in a capture file
+        ("linktype", "<u2"),  # LINKTYPE_* number of pcap (1 Ethernet, 101 raw IP, ...)
+        ("direction", "u1"),  # see Direction
+        ("reserved", "u1"),
+    ]
+)
+"""One captured frame inside a batch's buffer; 40 bytes, mirrored by `Frame` in ext/packet.pxd."""
+
+SENDER: Final = np.dtype(
+    [
+        ("ifindex", "<u4"),  # ingress interface; 0 in a capture file
+        ("side", "u1"),  # 0: protected side (LAN), 1: beyond our own forwarding (WAN)
+        ("family", "u1"),  # 4, 6, or 0 where the frame has no IP source (ARP: of the claimed address)
+        ("mac", "u1", (6,)),  # zeros where the link type has none; of ourselves on the WAN side
+        ("address", "u1", (16,)),  # IPv4 in the first four bytes; zeros past it
+    ]
+)
+"""Who sent a frame; 28 bytes, mirrored by `Sender` in ext/packet.pxd."""
+
+
+class Direction(IntEnum):
+    """Direction of a frame at the capture point; the values of Linux' PACKET_* (packet(7))."""
+
+    HOST = 0
+    BROADCAST = 1
+    MULTICAST = 2
+    OTHERHOST = 3
+    OUTGOING = 4
+    UNKNOWN = 255
+    """A capture file does not say."""
+
+
+class Outcome(IntEnum):
+    """What became of a delivered frame: exactly one of these, so that the sums add up."""
+
+    JUDGED = 0
+    UNPARSABLE = 1
+    """Neither IPv4, IPv6 nor ARP, or cut before that could be told."""
+    OWN = 2
+    """Sent by the gateway itself; never a sender to act upon."""
+    ECHO = 3
+    """A bridged frame leaving one captured port that was already seen arriving at another."""
+    UNANSWERED = 4
+    """The node did not answer before the deadline."""
+    SHED = 5
+    """Given up under load, in the order that `on_overload` states."""
+    WAITING = 6
+    """Its cell is with the classifier; never the last word."""
+    SCREENED = 7
+    """The window was closed: prescreened only."""
+    CONTAINED = 8
+    """Its sender is already contained."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Frames as a source hands them over, valid only until the source is asked for the next."""
+
+    data: U8
+    """The buffer that all frames lie in (a file's chunk, a block of the ring)."""
+    frames: Records
+    """FRAME records in order of arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A model's cut points: all that a gateway needs to turn packets into cells.
+
+    Code of a value v of feature f = number of cuts of f that are <= v.
+    """
+
+    model_id: bytes
+    """16 bytes; equal for two bundles only if they judge alike."""
+    threshold: float
+    """A packet's verdict is 1 if its probability is greater than this."""
+    features: tuple[int, ...]
+    """Indices into schema.FEATURES, strictly increasing."""
+    cuts: tuple[U16, ...]
+    """Per feature: strictly increasing, each in 1 .. domain - 1."""
+    schema_hash: bytes = SCHEMA_HASH
+
+
+@dataclass(frozen=True, slots=True)
+class CellRequest:
+    """New cells, asked of a classifier in one go."""
+
+    seq: int
+    """Strictly increasing within one pipeline."""
+    model_id: bytes
+    """Model whose codes the cells are made of."""
+    cells: U8
+    """(n, key_bytes): the cells. See ext/cells.pyx for the layout."""
+    rows: U16
+    """(n, N_FEATURES): the packet record that made each cell, for transports without cells."""
+
+
+class AnswerStatus(IntEnum):
+    ANSWERED = 0
+    UNANSWERED = 1
+    """Deadline passed or no node: `on_classifier_down` decides about the packets."""
+    STALE = 2
+    """Nobody can answer for that model any more: encode the packets again with the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer per request, whatever happens."""
+
+    seq: int
+    model_id: bytes
+    """Of the model that judged; equal to the request's unless the status is STALE."""
+    status: AnswerStatus
+    probabilities: F64 | None
+    """(n,) exact probability of "malicious" per cell; None unless ANSWERED."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedBatch:
+    """Frames with their outcome, in the order of arrival; every outcome final."""
+
+    frames: Records
+    """FRAME records; their bytes are gone."""
+    senders: Records
+    """SENDER records."""
+    outcomes: U8
+    """(n,) of Outcome."""
+    probabilities: F64
+    """(n,); NaN where the outcome is not JUDGED."""
+    verdicts: U8
+    """(n,) 1 malicious, 0 not; 0 where the outcome is not JUDGED."""
+    model_id: bytes
+    """Model that judged every packet of this batch."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Frames in. Implementations: capture file, AF_PACKET ring; later NFQUEUE."""
+
+    def batches(self) -> Iterator[FrameBatch | None]:
+        """Yield batches until the source ends; None means "nothing now", so that the caller can
+        look after answers. Never raises for what is inside a frame; never retries a lost device
+        without counting it. A batch is valid until the next one is asked for."""
+
+    def counters(self) -> dict[str, int]:
+        """Losses and totals by name, e.g. `delivered`, `kernel_drops`."""
+
+    def close(self) -> None:
+        """Release everything; safe to call twice and from a signal handler's thread."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Cells in, probabilities out. Implementations: local forest, remote node, JSON transport.
+
+    The contract, tested for each: every submitted request gets exactly one answer; an answer
+    never carries a probability of another model than its `model_id`; `submit` never blocks.
+    """
+
+    @property
+    def grid(self) -> Grid:
+        """Cut points of the model that new requests should use; may change between two calls."""
+
+    def submit(self, request: CellRequest) -> bool:
+        """Take a request, or return False: the queue is full, the caller keeps it."""
+
+    def answers(self, timeout_s: float) -> Sequence[Answer]:
+        """Return what has been answered, waiting at most `timeout_s` for the first."""
+
+    def counters(self) -> dict[str, int]:
+        """Totals by name, e.g. `requests`, `bytes_sent`, `reconnects`."""
+
+    def close(self) -> None:
+        """Stop; outstanding requests are answered UNANSWERED first. Safe to call twice."""
+
+
+class VerdictSink(Protocol):
+    """Verdicts out: printing, per-sender totals; later evidence per sender."""
+
+    def take(self, batch: JudgedBatch) -> None:
+        """Use a batch; called in order of arrival, from one thread."""
+
+
+class Response(IntEnum):
+    """What may be done about a sender, from nothing to cutting it off."""
+
+    OBSERVE = 0
+    DEPRIORITISE = 1
+    RATE_LIMIT = 2
+    QUARANTINE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerEvent:
+    """Something looks wrong: opens or extends the scrutiny window."""
+
+    rule: str
+    key: str
+    """What the rule counts by; one event per (rule, key) and hold-down."""
+    timestamp_ns: int
+    sender: bytes | None
+    """A SENDER record's bytes where the rule can name one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """About a sender, with a duration; a verdict is about one packet and is never one."""
+
+    sender: bytes
+    """A SENDER record's bytes."""
+    response: Response
+    duration_s: float
+    reason: str
+
+
+class Trigger(Protocol):
+    """Decides when to look closer. Implementations: always, manual, embedded, Zeek."""
+
+    def observe(self, batch: FrameBatch) -> Sequence[TriggerEvent]:
+        """Count a batch; return what fired. Tables are bounded, overflow is itself an event."""
+
+
+class Policy(Protocol):
+    """Evidence per sender in, decisions out."""
+
+    def weigh(self, batch: JudgedBatch) -> Sequence[Decision]:
+        """Add a batch's evidence; return new decisions. Order of answers must not matter."""
+
+
+class Enforcer(Protocol):
+    """Decisions into the kernel. Implementations: nftables, tc, OpenFlow, dry-run."""
+
+    def apply(self, decisions: Sequence[Decision]) -> None:
+        """Make them hold, in one transaction; protected senders are refused here as well."""
+
+    def clear(self) -> None:
+        """Remove everything of ours and nothing else; safe to call at any time."""
