@@ -1,0 +1,93 @@
+# `make help` lists the targets. Everything is installed into .venv; stamps in it remember what is
+# done, so that a second run is fast and needs no network.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+IDS_DATA ?= ../shared/data
+export IDS_DATA PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PYX := $(wildcard ext/*.pyx)
+PXD := $(wildcard ext/*.pxd)
+# A stamp does not notice that a compiled module was deleted.
+GONE := $(foreach pyx,$(PYX),$(if $(wildcard \
+	ids_appliance/_$(basename $(notdir $(pyx))).*.so),,FORCE))
+PIP := $(BIN)/python -m pip install --quiet
+# The build's own requirements, so that there is one list of them: pyproject.toml.
+BUILD_NEEDS = $$($(BIN)/python -c 'import tomllib; \
+	print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
+
+.PHONY: help demo test build style lint test-net nightly models annotate format clean FORCE
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/stamp-run ## install what it needs, build, judge a recorded attack in both modes
+	@$(BIN)/ids-appliance demo
+
+test: style ## install what it needs, build, lint, run the tests
+	@$(BIN)/python -m pytest -m 'not nightly'
+
+build: $(VENV)/stamp-build ## compile ext/ into the package
+
+style: $(VENV)/stamp-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lint: style ## ruff, mypy --strict and the tests of the architecture
+	@$(BIN)/python -m pytest -q tests/architecture
+
+test-net: $(VENV)/stamp-dev ## only the tests that need root and network namespaces
+	@$(BIN)/python -m pytest -m 'net and not nightly'
+
+nightly: $(VENV)/stamp-dev ## long campaigns: fuzzing, repeats, mutated packets
+	@$(BIN)/python -m pytest -m nightly
+
+format: $(VENV)/stamp-dev ## let ruff format the Python files
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+annotate: $(VENV)/stamp-build ## Cython's annotated pages, in build/annotate (yellow = Python)
+	@mkdir -p build/annotate
+	@for pyx in $(PYX); do \
+		$(BIN)/cython -3 --annotate -I ext "$$pyx" -o "build/annotate/$$(basename "$${pyx%.pyx}").c"; \
+	done
+	@ls build/annotate/*.html
+
+clean: ## remove everything that make made, .venv too
+	rm -rf $(VENV) build *.egg-info ids_appliance/*.so ext/*.c ext/*.html \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output fuzz-output
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/stamp-venv:
+	@scripts/prepare $(PYTHON)
+	@echo "make: creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/stamp-needs: $(VENV)/stamp-venv pyproject.toml
+	@echo "make: installing the build's requirements"
+	@mapfile -t needs <<<"$(BUILD_NEEDS)" && $(PIP) "$${needs[@]}"
+	@touch $@
+
+$(VENV)/stamp-build: $(VENV)/stamp-needs setup.py $(PYX) $(PXD) $(GONE)
+	@echo "make: compiling $(words $(PYX)) modules of ext/"
+	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	@touch $@
+
+# Editable, on the modules just compiled: no second build in an isolated environment.
+$(VENV)/stamp-run: $(VENV)/stamp-needs | $(VENV)/stamp-build
+	@echo "make: installing the package"
+	@$(PIP) --no-build-isolation --editable '.[plot]'
+	@touch $@
+
+$(VENV)/stamp-dev: $(VENV)/stamp-needs | $(VENV)/stamp-build
+	@scripts/prepare $(PYTHON) test
+	@echo "make: installing the package with the developer's tools"
+	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@ $(VENV)/stamp-run
