@@ -11,7 +11,7 @@
 # Header-only, because Cython does not share extension types' C functions between modules without
 # an import of one by the other; _features and _cells both inline this file.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, memcmp
 
 cdef enum:
@@ -136,11 +136,11 @@ cdef inline bint _own_address(const Host *host, uint8_t family, const uint8_t *a
 
 cdef inline void _payload(const uint8_t *p, uint32_t start, uint32_t end, uint16_t *row) noexcept nogil:
     # Bytes start .. end of the packet, at most 32; the row is zero already.
-    cdef uint32_t n, i
+    cdef int n, i
     if start >= end:
         return
-    n = end - start
-    if n >= PAYLOAD_BYTES:
+    n = PAYLOAD_BYTES if end - start >= 32 else <int>(end - start)
+    if n == PAYLOAD_BYTES:
         for i in range(PAYLOAD_BYTES):  # constant count: the compiler widens it in registers
             row[F_PAYLOAD_0 + i] = p[start + i]
     else:

@@ -5,6 +5,7 @@
      +- InterfaceError           a network interface cannot be captured
      +- PermissionMissing        a capability is missing; the message names it
      +- BundleError              a model bundle is damaged, malicious or of another schema
+     +- ModelLimit               one run has seen more models than it can tell apart
      +- LabelError               labels or training data are not usable
      +- LinkError                the node cannot be used
          +- NodeUnreachable      nobody answers at any of the addresses
@@ -34,6 +35,10 @@ class PermissionMissing(IdsError):
 
 class BundleError(IdsError):
     """A model bundle is damaged, malicious or made for another schema."""
+
+
+class ModelLimit(IdsError):
+    """One run has seen more models than it can tell apart."""
 
 
 class LabelError(IdsError):

@@ -157,8 +157,10 @@ class JudgedBatch:
     """(n,); NaN where the outcome is not JUDGED."""
     verdicts: U8
     """(n,) 1 malicious, 0 not; 0 where the outcome is not JUDGED."""
-    model_id: bytes
-    """Model that judged every packet of this batch."""
+    models: U8
+    """(n,) index into `model_ids`; meaningful where the outcome is JUDGED."""
+    model_ids: tuple[bytes, ...]
+    """Models this run has seen so far; one, unless a model was changed under way."""
 
 
 @runtime_checkable

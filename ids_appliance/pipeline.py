@@ -1,0 +1,258 @@
+"""Frames in, judged batches out: the one path that every mode shares. Read this first.
+
+    source --> CellTable.assign --> known cell: judged at once
+                     |
+                     +--> new cell: an *ask*, sent to the classifier in a request;
+                          packets of that cell wait, batches are finished in order
+
+The pipeline knows the stages by their protocols only (types.py). Which source feeds it and who
+evaluates new cells, the gateway itself or a node, is decided in assemble.py and changes nothing
+here: that is why gateway-only, offloaded and offline give the same verdicts.
+
+Accounting: every frame a source delivers ends in exactly one Outcome, and `counters()` says at any
+instant how many are still under way, so that
+
+    delivered = judged + unparsable + own + echo + unanswered + shed + under way
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ids_appliance._cells import STAT_NAMES, Assignment, CellTable
+from ids_appliance._features import COUNTER_NAMES, HostIdentity
+from ids_appliance.errors import ModelLimit
+from ids_appliance.types import (
+    Answer,
+    AnswerStatus,
+    CellRequest,
+    Classifier,
+    FrameBatch,
+    Grid,
+    JudgedBatch,
+    Outcome,
+    Source,
+    VerdictSink,
+)
+
+MAX_MODELS = 256
+"""Models one run may see: an index into them is one byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the pipeline; memory is flat under any load."""
+
+    cache_cells: int = 65_536
+    """Known cells kept per model."""
+    max_asks: int = 16_384
+    """Cells with the classifier at a time."""
+    max_waiting: int = 65_536
+    """Packets that wait for an answer at a time; 120 bytes each."""
+    max_batches: int = 4_096
+    """Batches under way at a time."""
+    max_rows: int = 1_024
+    """Cells in one request."""
+    shed: bool = False
+    """Full: give new packets up (live) instead of letting the source wait (offline)."""
+
+
+class Pipeline:
+    """Drive one source through one classifier into one sink, from one thread."""
+
+    def __init__(
+        self,
+        source: Source,
+        classifier: Classifier,
+        sink: VerdictSink,
+        *,
+        host: HostIdentity | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._source = source
+        self._classifier = classifier
+        self._sink = sink
+        self._host = (host or HostIdentity()).packed()
+        self._limits = limits or Limits()
+        self._underway: deque[Assignment] = deque()
+        self._asked: dict[int, tuple[CellTable, int, int]] = {}
+        self._held: CellRequest | None = None
+        self._seq = 0
+        self._delivered = 0
+        self._outcomes = np.zeros(len(Outcome), dtype=np.uint64)
+        self._retired = dict.fromkeys((*COUNTER_NAMES, *STAT_NAMES), 0)
+        self._model_ids: list[bytes] = []
+        self._tables: list[CellTable] = []
+        self._follow_model()
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Judge until the source ends or `stop` says so; then wait for what is under way."""
+        for batch in self._source.batches():
+            if batch is not None:
+                self._accept(batch)
+            self._pump(0.0)
+            if stop():
+                break
+        while self._underway:
+            self._pump(0.1)
+
+    def set_host(self, host: HostIdentity) -> None:
+        """Use another identity of the gateway from the next batch on (an address has changed)."""
+        self._host = host.packed()
+
+    def counters(self) -> dict[str, int]:
+        """Return every total by name; the identity in this module's docstring holds."""
+        totals = dict(self._retired)
+        for table in self._tables:
+            _add(totals, table)
+        outcomes = {o.name.lower(): int(self._outcomes[o]) for o in Outcome if o != Outcome.WAITING}
+        under_way = self._delivered - sum(outcomes.values())
+        return {"delivered": self._delivered, **outcomes, "under_way": under_way, **totals}
+
+    # Frames in ---------------------------------------------------------------------------------
+
+    def _accept(self, batch: FrameBatch) -> None:
+        self._follow_model()
+        self._delivered += len(batch.frames)
+        assignment = Assignment(batch.frames)
+        self._underway.append(assignment)
+        table = self._tables[-1]
+        while not table.assign(assignment, batch.data, self._host):
+            # No room, and the source can wait (offline). Every request gets an answer, so room
+            # comes; a stale answer moves the batch to the next model's table on the way.
+            self._pump(0.1)
+            while assignment.adopted < assignment.waiting:
+                self._pump(0.1)
+            table = assignment.table
+        while len(self._underway) > self._limits.max_batches:
+            self._pump(0.1)
+
+    def _follow_model(self) -> None:
+        """Open a table for the classifier's present model; older batches keep theirs."""
+        grid = self._classifier.grid
+        if self._tables and self._tables[-1].model_id == grid.model_id:
+            return
+        if grid.model_id not in self._model_ids:
+            if len(self._model_ids) == MAX_MODELS:
+                raise ModelLimit(f"more than {MAX_MODELS} models in one run: start again")
+            self._model_ids.append(grid.model_id)
+        self._tables.append(
+            CellTable(
+                grid.model_id,
+                grid.features,
+                grid.cuts,
+                threshold=grid.threshold,
+                cache_cells=self._limits.cache_cells,
+                max_asks=self._limits.max_asks,
+                max_waiting=self._limits.max_waiting,
+                shed=self._limits.shed,
+                model_index=self._model_ids.index(grid.model_id),
+            )
+        )
+
+    # Cells out, answers in ---------------------------------------------------------------------
+
+    def _pump(self, timeout_s: float) -> None:
+        """Send new cells, take answers (waiting at most `timeout_s`), finish batches in order."""
+        self._submit()
+        for answer in self._classifier.answers(timeout_s if self._asked else 0.0):
+            self._on_answer(answer)
+        self._finish()
+        self._submit()
+
+    def _submit(self) -> None:
+        for table in self._tables:
+            while self._held is not None or table.unsent:
+                request = self._held or self._next_request(table)
+                self._held = None if self._classifier.submit(request) else request
+                if self._held is not None:
+                    return  # the classifier's queue is full: asks fill up next, then `shed` decides
+
+    def _next_request(self, table: CellTable) -> CellRequest:
+        handed = table.request(self._limits.max_rows)
+        assert handed is not None  # the caller has seen `unsent`
+        first, cells, rows = handed
+        self._seq += 1
+        self._asked[self._seq] = (table, first, len(cells))
+        return CellRequest(self._seq, table.model_id, cells, rows)
+
+    def _on_answer(self, answer: Answer) -> None:
+        asked = self._asked.pop(answer.seq, None)
+        if asked is None:
+            return  # of a table that was given up when its model went stale
+        table, first, n = asked
+        probabilities = answer.probabilities
+        if (
+            answer.status is AnswerStatus.ANSWERED
+            and answer.model_id == table.model_id
+            and probabilities is not None
+            and len(probabilities) == n
+        ):
+            table.answer(first, probabilities)
+        elif answer.status is AnswerStatus.STALE and self._classifier.grid.model_id != table.model_id:
+            self._abandon(table)
+        else:
+            table.fail(first, n)
+
+    def _abandon(self, stale: CellTable) -> None:
+        """Encode all that waits in a stale model's table again, with the present model's grid."""
+        self._follow_model()
+        table = self._tables[-1]
+        self._asked = {seq: asked for seq, asked in self._asked.items() if asked[0] is not stale}
+        if self._held is not None and self._held.seq not in self._asked:
+            self._held = None
+        for assignment in self._underway:
+            if assignment.table is stale:
+                table.adopt(assignment)
+        self._retire(stale)
+
+    # Batches out -------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        done = False
+        while self._underway:
+            first = self._underway[0]
+            if first.adopted < first.waiting and not first.table.adopt(first):
+                break
+            if first.waiting:
+                waiting = first.table.settle(first)
+                done = True
+                if waiting:
+                    break
+            if first.assigned < len(first.frames):
+                break
+            self._underway.popleft()
+            done = True
+            self._outcomes += np.bincount(first.outcomes, minlength=len(Outcome)).astype(np.uint64)
+            self._sink.take(
+                JudgedBatch(
+                    first.frames,
+                    first.senders,
+                    first.outcomes,
+                    first.probabilities,
+                    first.verdicts,
+                    first.models,
+                    tuple(self._model_ids),
+                )
+            )
+        if not done:
+            return
+        for table in self._tables:
+            table.release(self._underway)
+        in_use = {id(a.table) for a in self._underway} | {id(t) for t, _, _ in self._asked.values()}
+        for table in self._tables[:-1]:
+            if id(table) not in in_use:
+                self._retire(table)
+
+    def _retire(self, table: CellTable) -> None:
+        _add(self._retired, table)
+        self._tables.remove(table)
+
+
+def _add(totals: dict[str, int], table: CellTable) -> None:
+    for name, value in zip(COUNTER_NAMES, table.parsed(), strict=True):
+        totals[name] += value
+    for name, value in table.counters().items():
+        totals[name] += value
