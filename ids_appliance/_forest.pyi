@@ -1,0 +1,21 @@
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ARRAYS: dict[str, str]
+
+class Forest:
+    n_features: int
+    n_trees: int
+    n_nodes: int
+    n_leaves: int
+    key_bytes: int
+    words: int
+    table_bytes: int
+    def __init__(
+        self, arrays: Mapping[str, npt.NDArray[Any]], *, mask_bytes: int = ...
+    ) -> None: ...
+    def evaluate(self, cells: npt.NDArray[np.uint8], out: npt.NDArray[np.float64]) -> None: ...
+    def evaluate_rows(self, rows: npt.NDArray[np.uint16], out: npt.NDArray[np.float64]) -> None: ...

@@ -1,0 +1,1 @@
+"""Cells in, probabilities out: model bundles, and the classifiers that use them."""

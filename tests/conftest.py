@@ -1,0 +1,31 @@
+"""Fixtures that all tests share: where the labelled captures are, and a small model."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import random_bundle
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Directory of the labelled captures (labels.json); skips where there is none."""
+    path = Path(os.environ.get("IDS_DATA", ROOT.parent / "shared" / "data"))
+    if not (path / "labels.json").is_file():
+        pytest.skip(f"no labelled captures at {path}: set IDS_DATA")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_bundle():
+    """A random model of 10 trees and 12 features."""
+    return random_bundle(1)
+
+
+@pytest.fixture(scope="session")
+def other_bundle():
+    """Another random model, with other features and cuts than `small_bundle`."""
+    return random_bundle(2)
