@@ -9,7 +9,7 @@ LEAF = 255
 
 
 def random_arrays(seed=0, *, n_trees=10, n_leaves=32, features=None, max_cuts=300):
-    """Return arrays of a random forest; a feature may have more than 255 cuts if max_cuts says so."""
+    """Return arrays of a random forest; with max_cuts > 255 some codes take two bytes."""
     rng = np.random.default_rng(seed)
     if features is None:
         features = sorted(rng.choice(len(FEATURES), 12, replace=False).tolist() + [])

@@ -1,4 +1,4 @@
-"""Arrays of a bundle and records in, probabilities out, in plain Python: the compiled forest's twin."""
+"""Bundle arrays and records in, probabilities out, in plain Python: the compiled forest's twin."""
 
 from bisect import bisect_right
 
@@ -8,7 +8,7 @@ LEAF = 255
 def encode(arrays, row):
     """Return the codes of one packet record: per feature the number of cuts <= value."""
     codes, at = [], 0
-    for feature, count in zip(arrays["features"].tolist(), arrays["cut_counts"].tolist()):
+    for feature, count in zip(arrays["features"].tolist(), arrays["cut_counts"].tolist(), strict=True):
         cuts = arrays["cuts"][at : at + count].tolist()
         codes.append(bisect_right(cuts, int(row[feature])))
         at += count
@@ -19,7 +19,7 @@ def pack(arrays, codes):
     """Return the cell of one packet's codes: a byte each, two (little-endian) past 255 cuts."""
     return b"".join(
         int(code).to_bytes(2 if count > 255 else 1, "little")
-        for code, count in zip(codes, arrays["cut_counts"].tolist())
+        for code, count in zip(codes, arrays["cut_counts"].tolist(), strict=True)
     )
 
 
@@ -38,7 +38,7 @@ def probability(arrays, codes):
     starts = arrays["tree_starts"].tolist()
     feature = arrays["node_feature"].tolist()
     total, leaves_before = 0.0, 0
-    for start, end in zip(starts, starts[1:]):
+    for start, end in zip(starts[:-1], starts[1:], strict=True):
         i = start
         while feature[i] != LEAF:
             left = codes[feature[i]] <= arrays["node_code"][i]
