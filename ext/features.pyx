@@ -85,6 +85,6 @@ def extract_l3(const uint8_t[::1] packet, uint16_t ethertype, uint16_t[::1] row,
     counters[C_FRAMES] += 1
     if parse_l3(p, <uint32_t>packet.shape[0], ethertype, &row[0], &counters[0]) != P_JUDGE:
         return False
-    if forwarded and row[F_TTL] < 255 and not row[F_IS_ARP]:
-        row[F_TTL] += 1
+    if forwarded and not row[F_IS_ARP]:
+        ttl_on_arrival(p, <uint32_t>packet.shape[0], &row[0])
     return True

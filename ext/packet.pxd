@@ -347,6 +347,14 @@ cdef inline int parse_l3(const uint8_t *p, uint32_t cap, uint16_t ethertype, uin
     return P_UNPARSABLE
 
 
+cdef inline void ttl_on_arrival(const uint8_t *p, uint32_t cap, uint16_t *row) noexcept nogil:
+    # We forwarded this IP packet and took one off its TTL: give that back. A TTL that was not
+    # captured stays 0.
+    cdef uint32_t at = 8 if (p[0] >> 4) == 4 else 7
+    if cap > at and row[F_TTL] < 255:
+        row[F_TTL] += 1
+
+
 cdef inline int find_l3(const uint8_t *f, uint32_t cap, uint16_t linktype, uint32_t *start,
                         uint16_t *ethertype, const uint8_t **mac, uint8_t *direction,
                         uint64_t *counters) noexcept nogil:
@@ -472,10 +480,8 @@ cdef inline int parse_frame(const uint8_t *data, const Frame *frame, const Host 
     if ours:
         if row[F_IS_ARP] or (sender.family and _own_address(host, sender.family, sender.address)):
             return P_OWN
-        # We forwarded it and took one off its TTL: give that back.
         sender.side = 1
-        if row[F_TTL] < 255:
-            row[F_TTL] += 1
+        ttl_on_arrival(p, cap, row)
         return P_JUDGE
     if direction == DIR_OUTGOING and host.all_ports:
         return P_ECHO
