@@ -119,7 +119,9 @@ def link_sender(frame: bytes, linktype: int, direction: int) -> tuple[bytes | No
     return mac if size == 6 else None, told if told <= 4 else direction
 
 
-def parse(frame: bytes, linktype: int = ETHERNET, forwarded: bool = False) -> tuple[Row | None, Raised]:
+def parse(
+    frame: bytes, linktype: int = ETHERNET, forwarded: bool = False
+) -> tuple[Row | None, Raised]:
     """Return the 60 integers, or None where the frame cannot be judged, and the counters raised.
 
     `forwarded`: the capture point lies behind our own forwarding, so the TTL on arrival was one
