@@ -1,0 +1,81 @@
+"""A gateway starts without what only training needs, a node without what only a gateway needs."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from ids_appliance.cli import COMMANDS
+from tests.architecture.sources import PYTHON_FILES, ROOT, module_of
+
+EXTRAS = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfilterqueue"}
+NEEDS_AN_EXTRA = {
+    "ids_appliance.train": "the extra `train`",
+    "ids_appliance.cli.train": "the extra `train`",
+    "ids_appliance.cli.demo": "the extra `plot`",
+}
+"""Modules that say so by themselves; everything else has to import without any extra."""
+
+HIDE = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {extras!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hidden())
+{code}
+"""
+
+
+def without_extras(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", HIDE.format(extras=EXTRAS, code=code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_everything_but_training_and_demo_imports_without_extras() -> None:
+    modules = [
+        module
+        for module in map(module_of, PYTHON_FILES)
+        if not any(module == m or module.startswith(f"{m}.") for m in NEEDS_AN_EXTRA)
+    ]
+    code = f"import importlib\nfor m in {modules!r}: importlib.import_module(m)"
+    done = without_extras(code)
+    assert done.returncode == 0, done.stderr
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    call = (
+        f"from ids_appliance.cli import main\nmain({list(arguments)!r}, prog_name='ids-appliance')"
+    )
+    return without_extras(call)
+
+
+def test_the_list_of_commands_shows_without_extras() -> None:
+    shown = run_command("--help")
+    assert shown.returncode == 0, shown.stderr
+    assert all(which in shown.stdout for which in COMMANDS)
+
+
+@pytest.mark.parametrize("which", sorted(COMMANDS))
+def test_a_command_works_without_extras_or_names_the_one_it_needs(which: str) -> None:
+    shown = run_command(which, "--help")
+    if shown.returncode != 0:
+        assert COMMANDS[which] in NEEDS_AN_EXTRA
+        assert shown.returncode == 2 and "Traceback" not in shown.stderr
+        assert "pip install" in shown.stderr
+
+
+def test_extras_are_declared_and_not_required() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    required = {line.split(">")[0].split("[")[0].lower() for line in project["dependencies"]}
+    assert required == {"click", "numpy", "cryptography"}
+    assert "netfilterqueue" in " ".join(project["optional-dependencies"]["gateway"]).lower()
+    assert "scikit-learn" in " ".join(project["optional-dependencies"]["train"])
