@@ -152,6 +152,18 @@ cdef class Splitter:
             "skipped_blocks": self.skipped_blocks,
         }
 
+    def recognise(self, const uint8_t[::1] chunk):
+        """Tell the format by the file's first bytes; return how many are done with.
+
+        0 until 24 bytes (pcap) or 12 (pcapng) are there; `recognised` has the result. `split` does
+        this as well. Raises MemoryError.
+        """
+        cdef uint64_t at = 0
+        if self.format == FORMAT_UNKNOWN and chunk.shape[0]:
+            if self._recognise(&chunk[0], chunk.shape[0], &at) < 0:
+                raise MemoryError
+        return at
+
     def split(self, const uint8_t[::1] chunk, Frame[::1] frames):
         """Return (n, consumed): frames written, bytes of the chunk that are done with.
 

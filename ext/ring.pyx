@@ -233,6 +233,14 @@ cdef class Ring:
         return self.bound_to
 
     @property
+    def attached(self):
+        """False once the interface has been deleted; one that is down is still attached."""
+        cdef LinkAddress where
+        self._open()
+        memset(&where, 0, sizeof(where))
+        return ids_getsockname(self.fd, &where) == 0 and where.sll_ifindex == <int>self.bound_to
+
+    @property
     def hardware_type(self):
         """ARPHRD_* number of the interface (if_arp.h), 0 before `bind`."""
         return self.hardware
@@ -274,8 +282,8 @@ cdef class Ring:
     def bind(self, uint32_t ifindex, *, uint16_t linktype=1, bint promiscuous=False):
         """Start to receive from an interface; its frames are marked with `linktype`.
 
-        Raises OSError: ENODEV for no such interface, ENETDOWN where it is down (the ring then
-        starts to fill by itself when it comes up).
+        Raises OSError with errno ENODEV for no such interface. One that is down is bound all the
+        same (`take_error` then says ENETDOWN), and the ring starts to fill when it comes up.
         """
         cdef LinkAddress where
         cdef Membership membership

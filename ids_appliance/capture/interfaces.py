@@ -1,0 +1,151 @@
+"""Names of interfaces in; what to capture, who we are and which offloads disturb, out."""
+
+import array
+import difflib
+import errno
+import fcntl
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ids_appliance.capture.netlink import Link, addresses, links
+from ids_appliance.errors import InterfaceError
+
+MAX_MACS: Final = 64
+MAX_ADDRESSES: Final = 512
+"""What _features.HostIdentity takes."""
+
+_SIOCETHTOOL: Final = 0x8946
+_ETH_FLAG_LRO: Final = 1 << 15
+_OFFLOADS: Final = (
+    ("gro", 0x2B, 1),
+    ("gso", 0x23, 1),
+    ("tso", 0x1E, 1),
+    ("lro", 0x25, _ETH_FLAG_LRO),
+)
+"""Name for `ethtool -K`, ETHTOOL_G* command, bit of the answer (ethtool.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayIdentity:
+    """The gateway as seen from its captured interfaces: the arguments of _features.HostIdentity."""
+
+    macs: tuple[bytes, ...]
+    """6 bytes each: of the captured interfaces, their bridge or bond, and VLANs on them."""
+    addresses: tuple[bytes, ...]
+    """4 or 16 bytes each: all local addresses, those of the captured interfaces first."""
+    all_ports: bool
+    """Every port of a bridge is captured: what leaves one was seen arriving at another."""
+    left_out: int = 0
+    """MACs and addresses beyond what HostIdentity takes."""
+
+
+def find(name: str, table: dict[int, Link]) -> Link:
+    """Return an interface by its name. Raises InterfaceError that lists near names."""
+    for link in table.values():
+        if link.name == name:
+            return link
+    names = sorted(link.name for link in table.values())
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}" if near else f"there are {', '.join(names[:16])}"
+    raise InterfaceError(f"no interface {name!r}: {hint}")
+
+
+def capture_points(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the interfaces to capture: a bridge stands for all its ports; each only once.
+
+    Raises InterfaceError: no such interface, or a bridge without ports.
+    """
+    table = links()
+    chosen: dict[str, None] = {}
+    for name in names:
+        link = find(name, table)
+        if link.kind != "bridge":
+            chosen[name] = None
+            continue
+        ports = sorted(port.name for port in table.values() if port.master == link.index)
+        if not ports:
+            raise InterfaceError(f"bridge {name!r} has no ports: nothing would be captured")
+        chosen.update(dict.fromkeys(ports))
+    return tuple(chosen)
+
+
+def _stacked(captured: set[int], table: dict[int, Link]) -> set[int]:
+    """Return the captured indices and those of every link built on them."""
+    found = set(captured)
+    grown = True
+    while grown:
+        above = {table[i].master for i in found if i in table and table[i].master}
+        above |= {link.index for link in table.values() if link.lower in found}
+        grown = not above <= found
+        found |= above
+    return found
+
+
+def identity(names: Sequence[str]) -> GatewayIdentity:
+    """Return who we are on the captured interfaces `names`. Raises InterfaceError for no such one.
+
+    To be asked again when an interface comes back or is created anew.
+    """
+    table = links()
+    captured = {find(name, table).index for name in names}
+    family = _stacked(captured, table)
+    macs = list(
+        dict.fromkeys(
+            table[i].mac
+            for i in sorted(family, key=lambda i: (i not in captured, i))
+            if i in table and any(table[i].mac)
+        )
+    )
+    local = dict.fromkeys(
+        address for _, address in sorted(addresses(), key=lambda pair: pair[0] not in family)
+    )
+    bridges = {table[i].master for i in captured if table[i].master}
+    whole = [
+        bridge
+        for bridge in bridges
+        if all(i in captured for i, link in table.items() if link.master == bridge)
+    ]
+    return GatewayIdentity(
+        macs=tuple(macs[:MAX_MACS]),
+        addresses=tuple(local)[:MAX_ADDRESSES],
+        all_ports=bool(whole) and len(whole) == len(bridges),
+        left_out=max(0, len(macs) - MAX_MACS) + max(0, len(local) - MAX_ADDRESSES),
+    )
+
+
+def offloads_on(name: str) -> tuple[str, ...]:
+    """Return which of gro, gso, tso and lro are on: they turn several packets into one.
+
+    Empty where the device does not know the question. Raises InterfaceError for no such interface.
+    """
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for offload, command, bit in _OFFLOADS:
+            value = array.array("I", [command, 0])
+            request = struct.pack("16sP16x", name.encode(), value.buffer_info()[0])
+            try:
+                fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    raise InterfaceError(f"no interface {name!r}") from error
+                if error.errno not in (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL):
+                    raise
+                continue
+            if value[1] & bit:
+                found.append(offload)
+    return tuple(found)
+
+
+def offload_warning(name: str) -> str | None:
+    """Return what to tell people about an interface's offloads, with the command; None if fine."""
+    found = offloads_on(name)
+    if not found:
+        return None
+    switches = " ".join(f"{offload} off" for offload in found)
+    return (
+        f"{name} joins packets into larger ones ({', '.join(found)}), judged as one then; "
+        f"to switch that off: ethtool -K {name} {switches}"
+    )
