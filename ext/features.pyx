@@ -51,7 +51,8 @@ def extract(const uint8_t[::1] data, const Frame[::1] frames, HostIdentity host,
     """
     cdef Py_ssize_t i, n = frames.shape[0]
     cdef uint64_t size = data.shape[0]
-    cdef const uint8_t *base = &data[0] if size else NULL
+    cdef uint8_t nothing = 0
+    cdef const uint8_t *base = &data[0] if size else &nothing  # NULL + 0 is not defined in C
     cdef const Frame *f
     if rows.shape[0] < n or rows.shape[1] != N_FEATURES or senders.shape[0] < n or outcomes.shape[0] < n:
         raise ValueError("output arrays are smaller than the batch")
