@@ -157,6 +157,9 @@ cdef class Bye:
     """The sender closes the connection in good order."""
 
 
+Message = Hello | Welcome | Model | Classify | Verdicts | Ping | Pong | Error | Bye
+
+
 # ------------------------------------------------------------------------------------ encode
 
 cdef inline void _put16(uint8_t *p, uint32_t v) noexcept nogil:

@@ -1,0 +1,206 @@
+"""Certificate files in, TLS 1.3 contexts and one-line explanations out.
+
+Both ends show a certificate of the same authority. Its extended key usage is its role and both
+roles are enforced (RFC 5280, section 4.2.1.12): clientAuth for gateways, serverAuth for nodes; one
+without the extension, which OpenSSL would take for either, is refused. Session tickets are off,
+because a resumed session would not look at the revocation list.
+"""
+
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ids_appliance.errors import CertificateError
+
+
+class Role(StrEnum):
+    GATEWAY = "gateway"
+    NODE = "node"
+
+
+_USAGE: Final = {
+    Role.GATEWAY: ExtendedKeyUsageOID.CLIENT_AUTH,
+    Role.NODE: ExtendedKeyUsageOID.SERVER_AUTH,
+}
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h.
+_VERIFY_ERRORS: Final = {
+    3: "there is no revocation list (CRL) of its authority",
+    9: "it is not yet valid: check the clocks of both machines",
+    10: "it has expired: issue a new one",
+    12: "the revocation list (CRL) has expired: publish a new one",
+    18: "it is self-signed, not of our authority",
+    19: "it is of an unknown authority",
+    20: "it is of an unknown authority",
+    21: "it is of an unknown authority",
+    23: "it has been revoked",
+    26: "it is of the wrong role",
+    62: "it belongs to another host name",
+    64: "it belongs to another IP address",
+}
+
+# What the peer told us by a TLS alert (RFC 8446, section 6.2), as OpenSSL names it.
+_ALERTS: Final = {
+    "UNKNOWN_CA": "it does not know the authority of our certificate",
+    "CERTIFICATE_EXPIRED": "it says that our certificate has expired or is not valid now",
+    "CERTIFICATE_REVOKED": "it says that our certificate has been revoked",
+    "CERTIFICATE_REQUIRED": "it demands a certificate and we have shown none",
+    "UNSUPPORTED_CERTIFICATE": "it says that our certificate is of the wrong role",
+    "BAD_CERTIFICATE": "it does not accept our certificate: not valid now, or of the wrong role",
+    "CERTIFICATE_UNKNOWN": "it does not accept our certificate",
+    "PROTOCOL_VERSION": "it does not speak TLS 1.3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Paths of PEM files."""
+
+    cert: Path
+    key: Path
+    ca: Path
+    crl: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a certificate is for."""
+
+    name: str
+    """Its common name: the gateway's or node's id."""
+    serial: int
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """Return a node's context: TLS 1.3 only, gateways' certificates mandatory.
+
+    Raises CertificateError if a file is missing or damaged, or the certificate is not a node's or
+    not valid now."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0
+    return _fill(context, files, Role.NODE)
+
+
+def client_context(files: TlsFiles) -> ssl.SSLContext:
+    """Return a gateway's context, which also checks the node's host name or address.
+
+    Raises CertificateError as `server_context` does, for a gateway's certificate."""
+    return _fill(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files, Role.GATEWAY)
+
+
+def own_identity(files: TlsFiles, role: Role) -> Identity:
+    """Read our own certificate. Raises CertificateError if it is not of `role` or not valid now."""
+    try:
+        certificate = x509.load_pem_x509_certificate(_read(files.cert))
+    except ValueError as error:
+        raise CertificateError(f"{files.cert} is not a certificate in PEM form") from error
+    now = datetime.now(UTC)
+    if now < certificate.not_valid_before_utc:
+        since = certificate.not_valid_before_utc.isoformat(" ", "seconds")
+        raise CertificateError(
+            f"our certificate {files.cert} is not yet valid: it begins {since}; check the clock"
+        )
+    if now > certificate.not_valid_after_utc:
+        until = certificate.not_valid_after_utc.isoformat(" ", "seconds")
+        raise CertificateError(f"our certificate {files.cert} has expired {until}: issue a new one")
+    return _identity(certificate, role, f"our certificate {files.cert}")
+
+
+def peer_identity(tls: ssl.SSLObject, role: Role) -> Identity:
+    """Return whom the verified peer certificate is for; CertificateError for a wrong role."""
+    der = tls.getpeercert(binary_form=True)
+    if der is None:
+        raise CertificateError(f"the {role} has shown no certificate")
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise CertificateError(f"the {role}'s certificate is malformed") from error
+    return _identity(certificate, role, f"the {role}'s certificate")
+
+
+def revoked_serials(files: TlsFiles) -> frozenset[int]:
+    """Return the serial numbers in the revocation list; none without a list."""
+    if files.crl is None:
+        return frozenset()
+    try:
+        revoked = x509.load_pem_x509_crl(_read(files.crl))
+    except ValueError as error:
+        raise CertificateError(f"{files.crl} is not a revocation list in PEM form") from error
+    return frozenset(entry.serial_number for entry in revoked)
+
+
+def explain(error: BaseException) -> str:
+    """Turn an error of a TLS connection into one line without OpenSSL's source positions."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = _VERIFY_ERRORS.get(error.verify_code, error.verify_message)
+        return f"the peer's certificate is refused: {why}"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        for name, meaning in _ALERTS.items():
+            if reason.endswith("ALERT_" + name):
+                return f"the peer refuses us: {meaning}"
+        if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL"):
+            return "the peer does not speak TLS 1.3"
+        if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            return "the peer has shown no certificate"
+        return reason.lower().replace("_", " ") or "TLS failed"
+    return str(error) or type(error).__name__
+
+
+def _fill(context: ssl.SSLContext, files: TlsFiles, role: Role) -> ssl.SSLContext:
+    own_identity(files, role)
+    revoked_serials(files)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(files.cert, files.key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise CertificateError(
+            f"cannot use {files.cert} with the key {files.key}: {_reason(error)}"
+        ) from error
+    try:
+        context.load_verify_locations(files.ca)
+        if files.crl is not None:
+            context.load_verify_locations(files.crl)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    except OSError as error:
+        raise CertificateError(f"cannot use the authority {files.ca}: {_reason(error)}") from error
+    return context
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask on the terminal and a daemon would wait for ever.
+    raise ValueError("the key is encrypted")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not in PEM form").lower().replace("_", " ")
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _identity(certificate: x509.Certificate, role: Role, whose: str) -> Identity:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except (x509.ExtensionNotFound, ValueError) as error:
+        raise CertificateError(f"{whose} has no role (extended key usage)") from error
+    if _USAGE[role] not in usage:
+        raise CertificateError(f"{whose} is of the wrong role: it is not a {role}'s")
+    name = names[0].value if len(names) == 1 else ""
+    if not isinstance(name, str) or not 1 <= len(name.encode()) <= 64 or not name.isprintable():
+        raise CertificateError(f"{whose} has no usable common name")
+    return Identity(name, certificate.serial_number)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CertificateError(f"cannot read {path}: {error.strerror}") from error
