@@ -179,7 +179,7 @@ class CaptureFile:
     def batches(self) -> Iterator[FrameBatch]:
         """Yield batches of at most `batch_frames` frames, each valid until the next is asked for.
 
-        A second call goes on where the first has stopped.
+        A second call goes on where the first has stopped. The file is closed at its end.
         """
         while not self._file.closed and not self._ended:
             n, consumed = self._splitter.split(self._room[self._start : self._filled], self._frames)
@@ -198,6 +198,7 @@ class CaptureFile:
         nonsense = self._splitter.ended
         self._splitter.finish(self._filled - self._start)
         self._ended = True
+        self._file.close()
         after = f"after frame {self._splitter.frames}"
         if self._input.damage:
             self.problem = f"{self.name} {self._input.damage} {after}"

@@ -1,0 +1,1 @@
+"""Tests of capture files, rings and interfaces."""
