@@ -21,7 +21,13 @@ def command() -> None:
 @command.command()
 @click.argument("directory", type=_DIRECTORY)
 @click.option("--name", default="ids-appliance", show_default=True, help="Name of the authority.")
-@click.option("--days", type=click.IntRange(1, CA_DAYS), default=CA_DAYS, show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(1, CA_DAYS),
+    default=CA_DAYS,
+    show_default=True,
+    help="How long it is valid.",
+)
 def ca(directory: Path, name: str, days: int) -> None:
     """Make an authority in DIRECTORY: ca.crt, ca.key and an empty crl.pem."""
     Authority.create(directory, name, days=days)
@@ -31,13 +37,19 @@ def ca(directory: Path, name: str, days: int) -> None:
 @command.command()
 @click.argument("directory", type=_DIRECTORY)
 @click.argument("name")
-@click.option("--role", type=click.Choice([r.value for r in Role]), required=True)
+@click.option(
+    "--role",
+    type=click.Choice([r.value for r in Role]),
+    required=True,
+    help="What its holder may be; the other end checks it.",
+)
 @click.option("--host", "hosts", multiple=True, help="DNS name or IP address; repeatable.")
 @click.option(
     "--days",
     type=click.FloatRange(0, CA_DAYS, min_open=True),
     default=LEAF_DAYS,
     show_default=True,
+    help="How long it is valid; parts of a day are possible.",
 )
 def issue(directory: Path, name: str, role: str, hosts: tuple[str, ...], days: float) -> None:
     """Issue NAME.crt and NAME.key in DIRECTORY, for a gateway or a node of that name."""

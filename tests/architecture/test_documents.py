@@ -1,6 +1,7 @@
 """What the README and the help screens promise is there, and what is there is told."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -20,20 +21,37 @@ def command(which: str) -> click.Command:
     return found
 
 
+def screens(which: str) -> Iterator[tuple[list[str], click.Command]]:
+    """Yield a command and, where it is a group, its subcommands, each with how to call it."""
+    shown = command(which)
+    yield [which], shown
+    if isinstance(shown, click.Group):
+        for sub, below in shown.commands.items():
+            yield [which, sub], below
+
+
 @pytest.mark.parametrize("which", sorted(COMMANDS))
 def test_command_explains_itself(which: str) -> None:
-    shown = command(which)
-    assert shown.help, "a command has a docstring: what it turns into what"
-    for option in shown.params:
-        if isinstance(option, click.Option):
-            assert option.help, f"{which} {option.opts[0]} has no help"
+    for call, shown in screens(which):
+        assert shown.help, f"{call} has no docstring: what it turns into what"
+        options = [option for option in shown.params if isinstance(option, click.Option)]
+        assert [f"{call} {option.opts[0]}" for option in options if not option.help] == []
 
 
-@pytest.mark.parametrize("arguments", [[], *([which] for which in sorted(COMMANDS))], ids=str)
-def test_help_fits_the_screen(arguments: list[str]) -> None:
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(main, [*arguments, "--help"])
+def assert_fits(call: list[str]) -> None:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(main, [*call, "--help"])
     assert result.exit_code == 0, result.output
     assert max(map(len, result.output.splitlines())) <= COLUMNS
+
+
+@pytest.mark.parametrize("which", sorted(COMMANDS))
+def test_help_fits_the_screen(which: str) -> None:
+    for call, _ in screens(which):
+        assert_fits(call)
+
+
+def test_help_of_the_whole_fits_the_screen() -> None:
+    assert_fits([])
 
 
 @pytest.mark.parametrize("which", sorted(COMMANDS))
