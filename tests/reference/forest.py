@@ -8,7 +8,9 @@ LEAF = 255
 def encode(arrays, row):
     """Return the codes of one packet record: per feature the number of cuts <= value."""
     codes, at = [], 0
-    for feature, count in zip(arrays["features"].tolist(), arrays["cut_counts"].tolist(), strict=True):
+    for feature, count in zip(
+        arrays["features"].tolist(), arrays["cut_counts"].tolist(), strict=True
+    ):
         cuts = arrays["cuts"][at : at + count].tolist()
         codes.append(bisect_right(cuts, int(row[feature])))
         at += count
