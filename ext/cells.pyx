@@ -124,6 +124,15 @@ cdef class Assignment:
         free(self.wait_ask)
         free(self.wait_rows)
 
+    cdef inline void _move(self, Py_ssize_t i, Py_ssize_t to) noexcept nogil:
+        # Waiting packet i becomes waiting packet `to`.
+        if i == to:
+            return
+        self.wait_frame[to] = self.wait_frame[i]
+        self.wait_ask[to] = self.wait_ask[i]
+        memcpy(self.wait_rows + to * N_FEATURES, self.wait_rows + i * N_FEATURES,
+               N_FEATURES * sizeof(uint16_t))
+
     cdef int _reserve(self) except -1 nogil:
         # Room for one more waiting packet; doubled, so that a batch of known cells pays nothing.
         cdef Py_ssize_t room
@@ -398,14 +407,15 @@ cdef class CellTable:
         self.stats[S_ASKS] += 1
         return ask
 
-    cdef inline int64_t _place(self, const uint16_t *row, double *p) noexcept nogil:
-        # One packet: -2 known (p set), -1 no room, else the ask to wait for.
+    cdef inline int64_t _place(self, const uint16_t *row, double *p, bint waits) noexcept nogil:
+        # One packet: -2 known (p set), -1 no room, else the ask to wait for. A packet that waits
+        # already is not held up by max_waiting: batches behind it must not starve the first one.
         cdef uint64_t key[MAX_WORDS]
         cdef uint64_t h
         cdef int64_t ask
         self._encode(row, key)
         if self.identity:
-            if self.waiting >= self.max_waiting:
+            if self.waiting >= self.max_waiting and not waits:
                 return -1
             return self._new_ask(key, <uint64_t>self.ask_head, row)
         h = self._hash(key)
@@ -417,7 +427,7 @@ cdef class CellTable:
             p[0] = self.ask_probability[ask & self.ask_mask]
             self.stats[S_HITS] += 1
             return -2
-        if self.waiting >= self.max_waiting:
+        if self.waiting >= self.max_waiting and not waits:
             return -1
         if ask >= 0:
             self.stats[S_JOINED] += 1
@@ -467,7 +477,7 @@ cdef class CellTable:
                     a.v_outcomes[i] = what
                     i += 1
                     continue
-                ask = self._place(row, &p)
+                ask = self._place(row, &p, False)
                 if ask == -2:
                     self._judge(a, i, p)
                 elif ask >= 0:
@@ -498,13 +508,15 @@ cdef class CellTable:
 
     def settle(self, Assignment a):
         """Give waiting packets whose ask has been answered their probability; return how many wait
-        still. Packets whose ask failed become UNANSWERED."""
+        still. Packets whose ask failed become UNANSWERED. Packets not yet adopted stay as they are.
+        """
         cdef Py_ssize_t i, kept = 0
         cdef int64_t at
-        if a.table is not self or a.adopted != a.waiting:
+        if a.table is not self:
             raise ValueError("the batch waits in another table")
         with nogil:
-            for i in range(a.waiting):
+            a.oldest = -1
+            for i in range(a.adopted):
                 at = a.wait_ask[i] & self.ask_mask
                 if self.ask_state[at] == A_ANSWERED:
                     self._judge(a, a.wait_frame[i], self.ask_probability[at])
@@ -512,16 +524,17 @@ cdef class CellTable:
                     a.v_outcomes[a.wait_frame[i]] = O_UNANSWERED
                     a.v_models[a.wait_frame[i]] = self.model_index
                 else:
-                    if kept != i:
-                        a.wait_frame[kept] = a.wait_frame[i]
-                        a.wait_ask[kept] = a.wait_ask[i]
-                        memcpy(a.wait_rows + kept * N_FEATURES, a.wait_rows + i * N_FEATURES,
-                               N_FEATURES * sizeof(uint16_t))
+                    if a.oldest < 0 or a.wait_ask[i] < a.oldest:
+                        a.oldest = a.wait_ask[i]
+                    a._move(i, kept)
                     kept += 1
-            self.waiting -= a.waiting - kept
-            a.waiting = kept
-            a.adopted = kept
-        return kept
+            self.waiting -= a.adopted - kept
+            if kept != a.adopted:
+                for i in range(a.adopted, a.waiting):
+                    a._move(i, kept + i - a.adopted)
+                a.waiting -= a.adopted - kept
+                a.adopted = kept
+        return a.waiting
 
     def adopt(self, Assignment a):
         """Take a batch over from the table of another model: what still waits is encoded again.
@@ -543,15 +556,12 @@ cdef class CellTable:
         kept = a.adopted
         i = a.adopted
         while i < a.waiting:
-            ask = self._place(a.wait_rows + i * N_FEATURES, &p)
+            ask = self._place(a.wait_rows + i * N_FEATURES, &p, True)
             if ask == -2:
                 self._judge(a, a.wait_frame[i], p)
             elif ask >= 0:
-                a.wait_frame[kept] = a.wait_frame[i]
+                a._move(i, kept)
                 a.wait_ask[kept] = ask
-                if kept != i:
-                    memcpy(a.wait_rows + kept * N_FEATURES, a.wait_rows + i * N_FEATURES,
-                           N_FEATURES * sizeof(uint16_t))
                 kept += 1
                 self.waiting += 1
                 if a.oldest < 0 or ask < a.oldest:
@@ -565,9 +575,7 @@ cdef class CellTable:
             i += 1
         a.adopted = kept
         while i < a.waiting:  # not yet looked at: close the gap that judged packets left
-            a.wait_frame[kept] = a.wait_frame[i]
-            memcpy(a.wait_rows + kept * N_FEATURES, a.wait_rows + i * N_FEATURES,
-                   N_FEATURES * sizeof(uint16_t))
+            a._move(i, kept)
             kept += 1
             i += 1
         a.waiting = kept

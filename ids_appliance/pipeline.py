@@ -30,7 +30,6 @@ from ids_appliance.types import (
     CellRequest,
     Classifier,
     FrameBatch,
-    Grid,
     JudgedBatch,
     Outcome,
     Source,
@@ -191,7 +190,9 @@ class Pipeline:
             and len(probabilities) == n
         ):
             table.answer(first, probabilities)
-        elif answer.status is AnswerStatus.STALE and self._classifier.grid.model_id != table.model_id:
+        elif (
+            answer.status is AnswerStatus.STALE and self._classifier.grid.model_id != table.model_id
+        ):
             self._abandon(table)
         else:
             table.fail(first, n)
@@ -214,12 +215,18 @@ class Pipeline:
         done = False
         while self._underway:
             first = self._underway[0]
-            if first.adopted < first.waiting and not first.table.adopt(first):
-                break
             if first.waiting:
-                waiting = first.table.settle(first)
-                done = True
-                if waiting:
+                before = first.waiting
+                if first.table.settle(first) < before:
+                    first.table.release(self._underway)
+                if first.adopted < first.waiting and not first.table.adopt(first):
+                    # Batches behind it, moved here earlier, may hold all the asks: free those.
+                    for assignment in self._underway:
+                        if assignment.table is first.table:
+                            assignment.table.settle(assignment)
+                    first.table.release(self._underway)
+                    first.table.adopt(first)
+                if first.waiting:
                     break
             if first.assigned < len(first.frames):
                 break
@@ -237,10 +244,8 @@ class Pipeline:
                     tuple(self._model_ids),
                 )
             )
-        if not done:
+        if not done or len(self._tables) == 1:
             return
-        for table in self._tables:
-            table.release(self._underway)
         in_use = {id(a.table) for a in self._underway} | {id(t) for t, _, _ in self._asked.values()}
         for table in self._tables[:-1]:
             if id(table) not in in_use:

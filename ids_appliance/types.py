@@ -16,6 +16,7 @@ from ids_appliance.schema import SCHEMA_HASH
 
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
+U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 Records = npt.NDArray[Any]
 """A structured array of FRAME or SENDER records."""
@@ -39,7 +40,10 @@ SENDER: Final = np.dtype(
     [
         ("ifindex", "<u4"),  # ingress interface; 0 in a capture file
         ("side", "u1"),  # 0: protected side (LAN), 1: beyond our own forwarding (WAN)
-        ("family", "u1"),  # 4, 6, or 0 where the frame has no IP source (ARP: of the claimed address)
+        (
+            "family",
+            "u1",
+        ),  # 4, 6, or 0 where the frame has no IP source (ARP: of the claimed address)
         ("mac", "u1", (6,)),  # zeros where the link type has none; of ourselves on the WAN side
         ("address", "u1", (16,)),  # IPv4 in the first four bytes; zeros past it
     ]

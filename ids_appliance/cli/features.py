@@ -10,7 +10,7 @@ from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
 from ids_appliance.capture.file import CaptureFile
 from ids_appliance.cli.identity import identity, identity_options
 from ids_appliance.schema import FEATURE_NAMES, N_FEATURES
-from ids_appliance.types import SENDER, FrameBatch, Outcome
+from ids_appliance.types import SENDER, U8, U16, U64, FrameBatch, Outcome
 
 
 @click.command()
@@ -46,6 +46,7 @@ def command(
     form = form or (None if stats else "csv")
     host = identity(macs, addresses)
     parsed = np.zeros(len(COUNTER_NAMES), dtype=np.uint64)
+    outcomes = np.zeros(len(Outcome), dtype=np.int64)
     totals: dict[str, int] = {}
     problems = []
     if form == "csv":
@@ -55,7 +56,10 @@ def command(
         try:
             for batch in source.batches():
                 if batch is not None:
-                    _print(batch, host, parsed, form, path if with_name else None)
+                    rows, what = _records(batch, host, parsed)
+                    outcomes += np.bincount(what, minlength=len(Outcome))
+                    if form is not None:
+                        _print(batch, rows, what, form, path if with_name else None)
         finally:
             source.close()
         for name, value in source.counters().items():
@@ -64,8 +68,8 @@ def command(
             problems.append(f"{path}: {source.problem}")
     if stats:
         totals |= {n: int(v) for n, v in zip(COUNTER_NAMES, parsed, strict=True)}
-        unparsable = sum(totals[n] for n in ("truncated_l2", "other_l2", "bad_version"))
-        totals["judged"] = totals["frames"] - unparsable
+        for outcome in (Outcome.JUDGED, Outcome.UNPARSABLE, Outcome.OWN):
+            totals[outcome.name.lower()] = int(outcomes[outcome])
         for name, value in totals.items():
             click.echo(f"{name:24} {value:>12,}", err=form is not None)
     if problems:
@@ -73,28 +77,24 @@ def command(
         sys.exit(2)
 
 
-def _print(
-    batch: FrameBatch,
-    host: HostIdentity,
-    parsed: "np.ndarray[tuple[int], np.dtype[np.uint64]]",
-    form: str | None,
-    name: str | None,
-) -> None:
+def _records(batch: FrameBatch, host: HostIdentity, parsed: U64) -> tuple[U16, U8]:
     n = len(batch.frames)
     rows = np.empty((n, N_FEATURES), dtype=np.uint16)
     senders = np.empty(n, dtype=SENDER)
     outcomes = np.empty(n, dtype=np.uint8)
     extract(batch.data, batch.frames, host, rows, senders, outcomes, parsed)
-    if form is None:
-        return
+    return rows, outcomes
+
+
+def _print(batch: FrameBatch, rows: U16, outcomes: U8, form: str, name: str | None) -> None:
     judged = outcomes == Outcome.JUDGED
     numbers = batch.frames["number"][judged].tolist()
     values = rows[judged].tolist()
-    lines = []
     if form == "csv":
         prefix = f"{name}," if name is not None else ""
         lines = [
-            f"{prefix}{k}," + ",".join(map(str, row)) for k, row in zip(numbers, values, strict=True)
+            f"{prefix}{k}," + ",".join(map(str, row))
+            for k, row in zip(numbers, values, strict=True)
         ]
     else:
         first = {"capture": name} if name is not None else {}

@@ -1,0 +1,70 @@
+"""Names and paths in, concrete stages out: the one place that knows which class stands for what."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ids_appliance._features import HostIdentity
+from ids_appliance.capture.file import CaptureFile
+from ids_appliance.capture.interfaces import capture_points, identity, offload_warning
+from ids_appliance.capture.ring import RingOptions, RingSource
+from ids_appliance.classify.bundle import Bundle, load_bundle
+from ids_appliance.classify.local import LocalClassifier
+from ids_appliance.errors import HandshakeError
+from ids_appliance.types import Classifier
+
+
+def bundle(model: Path) -> Bundle:
+    """Load a model bundle. Raises BundleError."""
+    return load_bundle(model)
+
+
+def local_classifier(model: Path) -> LocalClassifier:
+    """Judge on this machine. Raises BundleError."""
+    return LocalClassifier(load_bundle(model))
+
+
+def check_same_model(classifier: Classifier, model: Path) -> None:
+    """Refuse a node whose model is not the bundle that was named. Raises HandshakeError."""
+    here = load_bundle(model).grid.model_id
+    there = classifier.grid.model_id
+    if here != there:
+        raise HandshakeError(
+            f"the node judges with model {there.hex()}, not with {model} ({here.hex()}): "
+            f"give the node that bundle, or leave --model away to follow the node"
+        )
+
+
+def capture_file(path: str) -> CaptureFile:
+    """Open a capture file. Raises CaptureError."""
+    return CaptureFile(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A live source, and who the gateway is on its interfaces (asked again when they change)."""
+
+    source: RingSource
+    names: tuple[str, ...]
+    """What is captured: a bridge stands for its ports."""
+    host: Callable[[], HostIdentity]
+    warnings: tuple[str, ...]
+    """What people should know about the interfaces, one line each."""
+
+
+def live(
+    interfaces: Sequence[str],
+    options: RingOptions | None = None,
+    *,
+    on_event: Callable[[str], None] | None = None,
+) -> Live:
+    """Open the capture points. Raises InterfaceError, PermissionMissing."""
+    names = capture_points(interfaces)
+
+    def host() -> HostIdentity:
+        found = identity(names)
+        return HostIdentity(found.macs, found.addresses, all_ports=found.all_ports)
+
+    source = RingSource(names, options, on_event=on_event)
+    warnings = tuple(w for w in map(offload_warning, names) if w is not None)
+    return Live(source, names, host, warnings)
