@@ -87,6 +87,8 @@ cdef class Assignment:
     cdef public object table                # CellTable the waiting packets' asks belong to
     cdef Py_ssize_t n, room
     cdef int64_t oldest                     # lowest ask any packet waits for
+    cdef bint held                          # frame `assigned` is parsed, and had no room yet
+    cdef uint16_t held_row[60]              # its record
     cdef Frame *c_frames
     cdef int32_t *wait_frame                # index of the frame
     cdef int64_t *wait_ask                  # number of the ask
@@ -451,7 +453,8 @@ cdef class CellTable:
         """
         cdef const Frame[::1] frames = a.frames
         cdef uint64_t size = data.shape[0]
-        cdef const uint8_t *base = &data[0] if size else NULL
+        cdef uint8_t nothing = 0
+        cdef const uint8_t *base = &data[0] if size else &nothing  # NULL + 0 is not defined in C
         cdef const Host *me
         cdef Py_ssize_t i, n = a.n
         cdef uint16_t row[N_FEATURES]
@@ -472,11 +475,16 @@ cdef class CellTable:
         i = a.assigned
         with nogil:
             while i < n:
-                what = parse_frame(base, &frames[i], me, row, &a.v_senders[i], self.parse_counters)
-                if what != P_JUDGE:
-                    a.v_outcomes[i] = what
-                    i += 1
-                    continue
+                if a.held:
+                    memcpy(row, a.held_row, sizeof(row))
+                    a.held = False
+                else:
+                    what = parse_frame(base, &frames[i], me, row, &a.v_senders[i],
+                                       self.parse_counters)
+                    if what != P_JUDGE:
+                        a.v_outcomes[i] = what
+                        i += 1
+                        continue
                 ask = self._place(row, &p, False)
                 if ask == -2:
                     self._judge(a, i, p)
@@ -486,9 +494,10 @@ cdef class CellTable:
                     a.v_outcomes[i] = O_SHED
                     self.stats[S_SHED] += 1
                 else:
+                    # Kept, because parsing it again would count its damage twice.
                     full = True
-                    # Its parse is counted again when it comes back.
-                    self.parse_counters[C_FRAMES] -= 1
+                    a.held = True
+                    memcpy(a.held_row, row, sizeof(row))
                     break
                 i += 1
         a.assigned = i
