@@ -37,6 +37,8 @@ def area(module: str) -> str:
     parts = module.split(".")
     if len(parts) == 1:
         return "root"
+    if parts[1] == "__main__":
+        return "cli"
     return "compiled" if parts[1].startswith("_") else parts[1]
 
 

@@ -34,6 +34,8 @@ from typing import IO
 
 GATEWAY_MAC = "02:00:00:00:77:01"
 GATEWAY_IP = "192.168.77.1"
+GATEWAY_WAN_IP = "198.51.100.1"
+GATEWAY_LINK_LOCAL = "fe80::ff:fe00:7701"  # of the MAC (RFC 4291, appendix A)
 SERVER_IP = "198.51.100.10"  # TEST-NET-2 (RFC 5737)
 DEVICES = {"plug": 11, "sensor": 12, "camera": 13, "hub": 14, "phone": 15, "bulb": 66}
 FORGED = [f"198.18.{n}.{7 + 5 * n}" for n in range(45)]  # benchmarking addresses (RFC 2544)
@@ -130,9 +132,9 @@ class Lan:
         run(*f"ip link add eth0 netns {server} type veth peer wan netns {gateway}".split())
         self.sh("server", "ip link set eth0 address 02:00:00:00:51:10 up")
         self.sh("server", f"ip address add {SERVER_IP}/24 dev eth0")
-        self.sh("server", "ip route add default via 198.51.100.1")
+        self.sh("server", f"ip route add default via {GATEWAY_WAN_IP}")
         self.sh("gateway", "ip link set wan address 02:00:00:00:51:01 up")
-        self.sh("gateway", "ip address add 198.51.100.1/24 dev wan")
+        self.sh("gateway", f"ip address add {GATEWAY_WAN_IP}/24 dev wan")
         # Forged senders must get through, and the man in the middle relays without redirects.
         for name in ("gateway", "bulb"):
             for key, value in (("all", 0), ("default", 0), ("br0", 0), ("eth0", 0), ("wan", 0)):
@@ -336,6 +338,7 @@ def describe(pcap: bytes, packed: Path, started: str) -> dict[str, object]:
         "note": "recorded by tests/golden/record_demo.py",
         "group": "demo",
         "gateway_mac": GATEWAY_MAC,
+        "gateway_addresses": [GATEWAY_IP, GATEWAY_WAN_IP, GATEWAY_LINK_LOCAL],
         "devices": {GATEWAY_MAC: "gateway", **names},
         "link_type": "EN10MB (1)",
         "start": started,
