@@ -11,12 +11,13 @@ from typing import Final
 RTM_NEWLINK: Final = 16
 RTM_GETLINK: Final = 18
 RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
 RTM_GETADDR: Final = 22
 IFF_UP: Final = 1
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_DUMP, _NLM_F_DUMP_INTR = 1, 0x300, 0x10
-_RTMGRP_LINK = 1
+_RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 1, 0x10, 0x100
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 5, 10, 18
 _IFLA_INFO_KIND = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -142,8 +143,18 @@ def addresses() -> list[tuple[int, bytes]]:
     return table
 
 
-class LinkEvents:
-    """A socket that becomes readable when an interface appears, disappears or changes."""
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What has changed since events were last taken."""
+
+    links: bool = False
+    """An interface appeared, disappeared, or changed: look at `links` again."""
+    addresses: bool = False
+    """A local address came or went."""
+
+
+class Events:
+    """A socket that becomes readable when an interface or a local address changes."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(
@@ -151,24 +162,30 @@ class LinkEvents:
             socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
             socket.NETLINK_ROUTE,
         )
-        self._socket.bind((0, _RTMGRP_LINK))
+        self._socket.bind((0, _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
 
     def fileno(self) -> int:
         """Return the descriptor to poll; -1 when closed."""
         return self._socket.fileno()
 
-    def drain(self) -> bool:
-        """Take all notices off the socket; True if there were any (look at `links` then)."""
-        any_notice = False
+    def take(self) -> Changes:
+        """Take all notices off the socket, without waiting."""
+        links = addresses = False
         while True:
             try:
-                self._socket.recv(1 << 16)
+                data = self._socket.recv(1 << 16)
             except BlockingIOError:
-                return any_notice
+                return Changes(links, addresses)
             except OSError as error:
-                if error.errno != errno.ENOBUFS:  # notices were lost: there was something
+                if error.errno != errno.ENOBUFS:
                     raise
-            any_notice = True
+                links = addresses = True  # notices were lost: anything may have changed
+                continue
+            for kind, _, _ in messages(data):
+                if kind in (RTM_NEWADDR, RTM_DELADDR):
+                    addresses = True
+                else:
+                    links = True
 
     def close(self) -> None:
         """Release the socket; safe to call twice."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ids_appliance._ring import Ring
 from ids_appliance.capture.interfaces import find
-from ids_appliance.capture.netlink import Link, LinkEvents, links
+from ids_appliance.capture.netlink import Changes, Events, Link, links
 from ids_appliance.errors import InterfaceError, PermissionMissing
 from ids_appliance.types import FRAME, FrameBatch
 
@@ -121,7 +121,7 @@ class RingSource:
 
     names: interfaces to capture, see interfaces.capture_points for bridges. timeout_s: `batches`
     yields None when nothing came for so long. on_event: called with a line for people when an
-    interface goes away or comes back; `changes` counts the same.
+    interface goes away or comes back.
 
     An interface that goes down or is deleted, and one of that name that is created later, are
     waited for on a link-event socket, and reading goes on by itself.
@@ -141,7 +141,8 @@ class RingSource:
         if not chosen:
             raise InterfaceError("no interface named: nothing would be captured")
         self.changes = 0
-        """Ups and downs so far; a change may bring a new MAC or new addresses of ourselves."""
+        """How often an interface went, came or changed, or a local address did: a number that
+        has grown means that interfaces.identity may have another answer now."""
         self._timeout_s = timeout_s
         self._on_event = on_event
         self._ups = self._downs = 0
@@ -150,7 +151,7 @@ class RingSource:
         self._ports = [_Port(name, options) for name in chosen]
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Before the links are read: what changes from here on is noticed.
-        self._events = LinkEvents()
+        self._events = Events()
         try:
             table = links()
             for port in self._ports:
@@ -213,17 +214,18 @@ class RingSource:
             # Their last block is handed over by a timer of the kernel's.
             timeout_s = min(timeout_s, self._ports[0].options.retire_ms / 1000)
         ready = False
-        changed = False
+        news = Changes()
         for descriptor, what in poller.poll(timeout_s * 1000):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             elif descriptor == self._events.fileno():
-                changed = self._events.drain()
+                news = self._events.take()
+                self.changes += news.links or news.addresses
             else:
                 if what & select.POLLERR:
                     self._clear_error(rings[descriptor])
                 ready = ready or bool(what & select.POLLIN)
-        if changed or any(port.leaving for port in self._ports):
+        if news.links or any(port.leaving for port in self._ports):
             self._follow(links())
         return ready
 
@@ -260,7 +262,6 @@ class RingSource:
         if port.up == up:
             return
         port.up = up
-        self.changes += 1
         if up:
             self._ups += 1
             self._tell(f"{port.name} is up: capturing")

@@ -1,0 +1,1 @@
+"""Tests on real sockets in network namespaces of their own; they need root."""
