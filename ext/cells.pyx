@@ -19,8 +19,12 @@ never cached (transports that send packets, not cells).
 """
 
 import os
+import sys
 
 import numpy as np
+
+if sys.byteorder != "little":
+    raise ImportError("cells travel as the machine writes them: only little-endian machines")
 
 from libc.stdlib cimport calloc, free, malloc
 from packet cimport *
@@ -189,7 +193,8 @@ cdef class CellTable:
     cdef int n_features
     cdef uint8_t column[60]
     cdef bint wide[60]                      # two-byte code
-    cdef uint16_t *codes                    # (n_features, 65536)
+    cdef uint8_t *codes                     # per feature a table over its domain, packed closely:
+    cdef size_t table[60]                   # where it begins; one byte a code, two if wide
 
     # cache
     cdef uint64_t set_mask
@@ -250,23 +255,30 @@ cdef class CellTable:
         self.max_waiting = max_waiting
         self.identity = not features
         self.n_features = len(features)
-        self.codes = <uint16_t *>calloc(max(1, self.n_features) * 65536, sizeof(uint16_t))
+        self.key_bytes = 0
+        at = 0
+        for i in range(self.n_features):
+            self.wide[i] = len(cuts[i]) > 255
+            self.table[i] = at
+            at += domain_of(features[i]) * (2 if self.wide[i] else 1)
+        self.codes = <uint8_t *>calloc(max(1, at), 1)
         if self.codes == NULL:
             raise MemoryError()
-        self.key_bytes = 0
         for i in range(self.n_features):
             self.column[i] = features[i]
             c = np.ascontiguousarray(cuts[i], dtype=np.uint16)
-            self.wide[i] = c.shape[0] > 255
             self.key_bytes += 2 if self.wide[i] else 1
             at = 0
             for j in range(c.shape[0]):
-                if c[j] < 1 or (j and c[j] <= c[j - 1]):
-                    raise ValueError("cuts must be strictly increasing and at least 1")
-            for v in range(65536):
+                if not 1 <= c[j] < domain_of(self.column[i]) or (j and c[j] <= c[j - 1]):
+                    raise ValueError("cuts must be strictly increasing, from 1 to domain - 1")
+            for v in range(domain_of(self.column[i])):
                 while at < c.shape[0] and c[at] <= v:
                     at += 1
-                self.codes[i * 65536 + v] = <uint16_t>at
+                if self.wide[i]:
+                    memcpy(self.codes + self.table[i] + 2 * v, &at, 2)
+                else:
+                    self.codes[self.table[i] + v] = <uint8_t>at
         if self.identity:
             self.key_bytes = N_FEATURES * sizeof(uint16_t)
         self.words = (self.key_bytes + 7) // 8
@@ -321,17 +333,16 @@ cdef class CellTable:
     cdef inline void _encode(self, const uint16_t *row, uint64_t *key) noexcept nogil:
         cdef uint8_t *k = <uint8_t *>key
         cdef int i
-        cdef uint16_t code
         key[self.words - 1] = 0
         if self.identity:
             memcpy(k, row, N_FEATURES * sizeof(uint16_t))
             return
         for i in range(self.n_features):
-            code = self.codes[i * 65536 + row[self.column[i]]]
-            k[0] = <uint8_t>code
-            k += 1
             if self.wide[i]:
-                k[0] = <uint8_t>(code >> 8)
+                memcpy(k, self.codes + self.table[i] + 2 * row[self.column[i]], 2)
+                k += 2
+            else:
+                k[0] = self.codes[self.table[i] + row[self.column[i]]]
                 k += 1
 
     cdef inline uint64_t _hash(self, const uint64_t *key) noexcept nogil:

@@ -113,6 +113,15 @@ cdef struct Host:
     uint8_t addresses[512][16]
 
 
+cdef inline int domain_of(int feature) noexcept nogil:
+    # Number of different values of a column; the widths of the schema.
+    if feature == F_SRC_PORT or feature == F_DST_PORT or feature == F_HEADER_LENGTH:
+        return 65536
+    if feature == F_LENGTH or feature == F_PAYLOAD_LEN:
+        return 65536
+    return 2 if feature >= F_SYN else 256
+
+
 cdef inline uint16_t be16(const uint8_t *p) noexcept nogil:
     return <uint16_t>((p[0] << 8) | p[1])
 

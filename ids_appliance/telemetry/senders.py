@@ -17,7 +17,8 @@ class Totals:
     """What one sender's packets came to."""
 
     sender: bytes
-    """A SENDER record's bytes, of the sender's first packet; OTHERS past the cap."""
+    """A SENDER record's bytes, of its first packet with an IPv4 address if there was one (that is
+    what people know a device by); OTHERS past the cap."""
     packets: int = 0
     judged: int = 0
     malicious: int = 0
@@ -52,22 +53,27 @@ class SenderTotals:
         acting &= (batch.outcomes != Outcome.OWN) & (batch.outcomes != Outcome.ECHO)
         if not acting.any():
             return
-        senders = np.ascontiguousarray(batch.senders[acting])
+        senders = batch.senders[acting]
+        named = (senders["family"] == 4) & senders["address"].any(axis=1)
+        order = np.argsort(~named, kind="stable")  # so that `first` below finds a named packet
+        senders, named = senders[order], named[order]
         keys = self._keys(senders)
         unique, first, inverse = np.unique(
             keys.view(f"V{SENDER.itemsize}"), return_index=True, return_inverse=True
         )
         n = len(unique)
-        judged = batch.outcomes[acting] == Outcome.JUDGED
-        wire = batch.frames["wirelen"][acting].astype(np.float64)
-        probabilities = np.where(judged, batch.probabilities[acting], 0.0)
+        judged = batch.outcomes[acting][order] == Outcome.JUDGED
+        wire = batch.frames["wirelen"][acting][order].astype(np.float64)
+        probabilities = np.where(judged, batch.probabilities[acting][order], 0.0)
         packets = np.bincount(inverse, minlength=n)
         n_judged = np.bincount(inverse, weights=judged, minlength=n)
-        malicious = np.bincount(inverse, weights=batch.verdicts[acting], minlength=n)
+        malicious = np.bincount(inverse, weights=batch.verdicts[acting][order], minlength=n)
         n_bytes = np.bincount(inverse, weights=wire, minlength=n)
         sums = np.bincount(inverse, weights=probabilities, minlength=n)
         for i in range(n):
             row = self._row(unique[i].tobytes(), senders[first[i]].tobytes())
+            if named[first[i]] and row.sender != OTHERS and not _named(row.sender):
+                row.sender = senders[first[i]].tobytes()
             row.packets += int(packets[i])
             row.judged += int(n_judged[i])
             row.malicious += int(malicious[i])
@@ -103,6 +109,11 @@ class SenderTotals:
         if self._by == "device":
             keys["address"][by_address & (senders["family"] == 6), 8:] = 0
         return keys
+
+
+def _named(sender: bytes) -> bool:
+    record = np.frombuffer(sender, dtype=SENDER)[0]
+    return bool(record["family"] == 4 and record["address"].any())
 
 
 def mac_text(mac: bytes) -> str:
