@@ -6,7 +6,6 @@ until it does. A gateway that stops costs one bounded queue and delays nobody.
 """
 
 import asyncio
-import logging
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,8 +19,6 @@ from ids_appliance.classify.bundle import Bundle
 from ids_appliance.classify.tls import Identity, Role, peer_identity
 from ids_appliance.errors import CertificateError
 from ids_appliance.schema import SCHEMA_HASH
-
-log = logging.getLogger("ids_appliance.node")
 
 MAX_KEY_BYTES: Final = 120
 """Of a cell of all 60 features, two bytes each: no cell is longer."""
@@ -59,6 +56,9 @@ class Node(Protocol):
 
     def model(self, slot: int) -> Bundle | None:
         """The present or the previous model, by slot."""
+
+    def note(self, line: str) -> None:
+        """Write a line into the log, unless there are too many."""
 
     def enqueue(self, connection: "Connection") -> None:
         """Give the connection its turns until it is not `ready`."""
@@ -282,7 +282,7 @@ class BinaryConnection(Connection):
                 )
             )
             self.announce()
-            log.info("gateway %s connected from %s", hello.gateway_id, self.peer)
+            self.node.note(f"gateway {hello.gateway_id} connected from {self.peer}")
 
     def serve(self) -> None:
         message: wire.Classify = self.queue.popleft()
@@ -312,7 +312,7 @@ class BinaryConnection(Connection):
 
     def refuse(self, code: int, text: str) -> None:
         self.node.counts["refused"] += 1
-        log.info("connection from %s refused: %s", self.peer, text)
+        self.node.note(f"connection from {self.peer} refused: {text}")
         self.write(wire.encode_error(code, text))
         self.finish()
 

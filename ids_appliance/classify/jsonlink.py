@@ -141,6 +141,7 @@ class JsonConnection(Connection):
 
     def refuse(self, code: int, text: str) -> None:
         self.node.counts["refused"] += 1
+        self.node.note(f"connection from {self.peer} refused: {text}")
         self.write(json.dumps({"error": text, "code": code}).encode() + b"\n")
         self.finish()
 

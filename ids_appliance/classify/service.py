@@ -30,6 +30,8 @@ log = logging.getLogger("ids_appliance.node")
 
 TURN_S: Final = 0.002
 """Longest time requests are served before the loop looks at its sockets again."""
+MAX_NOTES: Final = 20
+"""Log lines about gateways in a second: whoever can connect can also write into the log."""
 SWEEP_S: Final = 0.25
 """How often timeouts are looked at."""
 
@@ -64,6 +66,7 @@ class ClassifierService(Node):
         self._open: dict[Connection, None] = {}
         self._entering: dict[asyncio.Task[None], None] = {}
         self._accepting: list[asyncio.Task[None]] = []
+        self._noted = (0, 0)
         self._drained = asyncio.Event()
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
 
@@ -79,7 +82,7 @@ class ClassifierService(Node):
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
             for family, *_, address in dict.fromkeys(found):
-                listener = socket.create_server(address[:2], family=family, backlog=128)
+                listener = socket.create_server(address, family=family, backlog=128)
                 listener.setblocking(False)
                 self._accepting.append(self._loop.create_task(self._accept(listener)))
                 bound.append(listener.getsockname()[:2])
@@ -105,7 +108,7 @@ class ClassifierService(Node):
         self._tls = tls
         for connection in list(self._open):
             if connection.identity is not None and connection.identity.serial in revoked:
-                log.info("connection from %s closed: certificate revoked", connection.peer)
+                self.note(f"connection from {connection.peer} closed: certificate revoked")
                 connection.abort()
 
     async def close(self) -> None:
@@ -115,7 +118,7 @@ class ClassifierService(Node):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         while self._turns:
-            self._turns.popleft().turn()
+            self._one_turn()
         for connection in list(self._open):
             connection.goodbye()
         if self._open:
@@ -136,6 +139,17 @@ class ClassifierService(Node):
 
     def model(self, slot: int) -> Bundle | None:
         return self._models.get(slot)
+
+    def note(self, line: str) -> None:
+        second = int(self._clock())
+        if second != self._noted[0]:
+            unsaid = self._noted[1] - MAX_NOTES
+            if unsaid > 0:
+                log.info("%d more such lines left out", unsaid)
+            self._noted = (second, 0)
+        self._noted = (second, self._noted[1] + 1)
+        if self._noted[1] <= MAX_NOTES:
+            log.info("%s", line)
 
     def enqueue(self, connection: Connection) -> None:
         if not connection.queued:
@@ -160,16 +174,19 @@ class ClassifierService(Node):
         self._turn_due = False
         until = self._clock() + TURN_S
         while self._turns and self._clock() < until:
-            connection = self._turns.popleft()
-            connection.queued = False
-            if connection.ready:
-                connection.turn()
-                if connection.ready:
-                    connection.queued = True
-                    self._turns.append(connection)
+            self._one_turn()
         if self._turns:
             self._turn_due = True
             self._loop.call_soon(self._serve)
+
+    def _one_turn(self) -> None:
+        connection = self._turns.popleft()
+        connection.queued = False
+        if connection.ready:
+            connection.turn()
+        if connection.ready:
+            connection.queued = True
+            self._turns.append(connection)
 
     def _sweep(self) -> None:
         now = self._clock()
@@ -226,7 +243,7 @@ class ClassifierService(Node):
             )
         except OSError as error:
             self.counts["tls_failures"] += 1
-            log.info("TLS handshake failed: %s", explain(error))
+            self.note(f"TLS handshake failed: {explain(error)}")
             peer.close()
         except asyncio.CancelledError:
             peer.close()
