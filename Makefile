@@ -5,14 +5,18 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
+, := ,
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IDS_DATA ?= ../shared/data
+FUZZ_MINUTES ?= 30
 export IDS_DATA PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYX := $(wildcard ext/*.pyx)
 PXD := $(wildcard ext/*.pxd)
+# The netfilter binding compiles against a library that only root's tests need.
+DEV_EXTRAS := $(if $(filter 0,$(shell id -u)),dev$(,)gateway,dev)
 # A stamp does not notice that a compiled module was deleted.
 GONE := $(foreach pyx,$(PYX),$(if $(wildcard \
 	ids_appliance/_$(basename $(notdir $(pyx))).*.so),,FORCE))
@@ -45,8 +49,9 @@ lint: style ## ruff, mypy --strict and the tests of the architecture
 test-net: $(VENV)/stamp-dev ## only the tests that need root and network namespaces
 	@$(BIN)/python -m pytest -m 'net and not nightly'
 
-nightly: $(VENV)/stamp-dev ## long campaigns: fuzzing, repeats, mutated packets
+nightly: $(VENV)/stamp-fuzz ## long campaigns: repeats, mutated packets, FUZZ_MINUTES=30 of fuzzing
 	@$(BIN)/python -m pytest -m nightly
+	@$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
 
 format: $(VENV)/stamp-dev ## let ruff format the Python files
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -89,5 +94,10 @@ $(VENV)/stamp-run: $(VENV)/stamp-needs | $(VENV)/stamp-build
 $(VENV)/stamp-dev: $(VENV)/stamp-needs | $(VENV)/stamp-build
 	@scripts/prepare $(PYTHON) test
 	@echo "make: installing the package with the developer's tools"
-	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@$(PIP) --no-build-isolation --editable '.[$(DEV_EXTRAS)]'
 	@touch $@ $(VENV)/stamp-run
+
+$(VENV)/stamp-fuzz: $(VENV)/stamp-dev
+	@scripts/prepare $(PYTHON) fuzz
+	@$(PIP) --no-build-isolation --editable '.[fuzz]'
+	@touch $@
