@@ -21,7 +21,7 @@ from ids_appliance.capture.netlink import links
 from ids_appliance.capture.ring import RingOptions, RingSource
 from ids_appliance.errors import InterfaceError
 from ids_appliance.types import FRAME, FrameBatch, Source
-from tests.net.namespaces import Network, run
+from tests.net.namespaces import Network, run, wait_for
 from tests.net.packets import conversation, ethernet, identity_holds, key_of, read_until
 
 pytestmark = pytest.mark.net
@@ -170,10 +170,21 @@ def test_the_ring_works_again_after_an_overflow(routed: Network) -> None:
     with routed.inside("gw"):
         source = RingSource("lan0", SMALL)
         reader = Reader(routed, source, [])
+
+        def all_of_a_few_arrive() -> bool:
+            # Frames of the flood may still wait in the kernel's backlog, so a few may be lost too.
+            few = reader.send(5)
+            for batch in reader.batches:
+                if batch is None:
+                    return few <= reader.seen
+                reader.take(batch)
+            return False
+
         for _ in range(3):
-            reader.send(2000)
-            read_until(reader.batches, reader.take, lambda: source.counters()["in_ring"] == 0)
-            reader.expect(reader.send(5))
+            dropped = source.counters()["kernel_drops"]
+            reader.send(4000)
+            assert source.counters()["kernel_drops"] > dropped
+            wait_for(all_of_a_few_arrive)
         source.close()
         identity_holds(source)
 
