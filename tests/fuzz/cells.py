@@ -18,9 +18,9 @@ from tests.reference import packet as twin
 
 IDENTITY, HOST = HOSTS[2]
 ADDED = (Outcome.UNANSWERED, Outcome.SHED)
-GRIDS = (
-    ((0, 1, 5, 8, 9, 47), [[1, 53, 80, 1024], [80, 443], [32, 64, 128], [1, 65], [7], [1]]),
-    ((2, 3, 4, 7), [[6, 7, 17], [28, 40, 41], list(range(40, 400)), [1, 2, 3]]),
+GRIDS = (  # few features, because a table's codes are made anew for every input
+    ((0, 5, 8), [[1, 53, 80, 1024], [32, 64, 128], [1, 65]]),
+    ((2, 4), [[6, 7, 17], list(range(40, 400))]),
     ((), []),
 )
 

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {"parse": 400, "cells": 1500, "capfile": 3000, "wire": 2000, "bundle": 4000}
 """Targets and the largest input in bytes that pays."""
-COPIED = ("ext", "ids_appliance", "tests", "setup.py", "pyproject.toml")
+COPIED = ("ext", "ids_appliance", "tests", "setup.py", "pyproject.toml", "LICENSE")
 SANITIZERS = "-fsanitize=fuzzer-no-link -fsanitize=address,undefined -fno-sanitize-recover=all"
 STATISTIC = re.compile(r"stat::number_of_executed_units: *(\d+)")
 COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
@@ -34,7 +34,8 @@ def build(directory: Path) -> None:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.so", "*.c", "__pyc*"))
         else:
             shutil.copy2(source, target)
-    flags = {"CC": "clang", "LDSHARED": "clang -shared", "CFLAGS": SANITIZERS}
+    ignored = f" -fsanitize-ignorelist={directory}/tests/fuzz/sanitizer.ignore"
+    flags = {"CC": "clang", "LDSHARED": "clang -shared", "CFLAGS": SANITIZERS + ignored}
     subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
         cwd=directory,
