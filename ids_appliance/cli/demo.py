@@ -280,22 +280,24 @@ def _plot(run: Run, labels: U8, verdicts: U8, path: Path) -> None:
     times = np.concatenate([b.frames["timestamp_ns"] for b in run.batches]) / 1e9
     seconds = (times - times.min()).astype(int)
     n = int(seconds.max()) + 1
-    figure, axes = pyplot.subplots(2, 1, sharex=True, figsize=(9, 5), layout="constrained")
+    figure, axes = pyplot.subplots(
+        2, 1, sharex=True, sharey=True, figsize=(9, 5), layout="constrained"
+    )
     groups = [
         ("ordinary life", labels == Label.BENIGN, "#4c78a8"),
-        ("victims' answers, relayed", labels == Label.RELATED, "#bab0ac"),
+        ("victims' answers, relayed", labels == Label.RELATED, "#8a817c"),
         ("attack", labels == Label.MALICIOUS, "#e45756"),
     ]
     for ax, weights, title in (
         (axes[0], np.ones(len(labels)), "packets per second, by what they truly were"),
         (axes[1], verdicts, "of these, flagged by the forest"),
     ):
-        below = np.zeros(n)
         for name, which, colour in groups:
             height = np.bincount(seconds[which], weights=weights[which], minlength=n)
-            ax.bar(range(n), height, bottom=below, width=1.0, color=colour, label=name)
-            below += height
+            ax.fill_between(range(n), height, step="mid", color=colour, alpha=0.25)
+            ax.step(range(n), height, where="mid", color=colour, label=name, linewidth=1.2)
         ax.set_yscale("symlog", linthresh=10)
+        ax.set_ylim(bottom=0)
         ax.set_title(title, loc="left", fontsize=10)
         ax.set_ylabel("packets")
     axes[0].legend(loc="upper left", fontsize=8, frameon=False)
