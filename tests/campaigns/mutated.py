@@ -1,8 +1,9 @@
 """A million damaged packets: the compiled record equals the twin, and every edge is reached.
 
-usage: python -m tests.campaigns.mutated [--packets N] [--seed S] [--data DATA]
+usage: python -m tests.campaigns.mutated [--packets N] [--seed S] [--data DATA] [--alone]
 The packets are drawn from the captures of DATA (IDS_DATA, then ../shared/data) and from one of
-each kind made here; without captures, from the latter alone. Equal seeds, equal packets.
+each kind made here; without captures, from the latter alone. Equal seeds, equal packets. --alone
+gives each frame an allocation of exactly its size, for a build with sanitizers.
 """
 
 import argparse
@@ -18,10 +19,11 @@ from tqdm import tqdm
 from ids_appliance.types import FrameBatch
 from tests.campaigns import captures
 from tests.campaigns.compare import Comparison, report
-from tests.campaigns.mutate import Link, mutate
+from tests.campaigns.mutate import Link, layer3_at, mutate
 from tests.campaigns.twin_all import capture_paths
 from tests.ext import frames as f
-from tests.fuzz.parse import ADDRESSES, MACS, catalogue
+from tests.fuzz.parse import ADDRESSES, MACS, catalogue, check, layer3
+from tests.fuzz.parse import HOSTS as BOTH_HOSTS
 from tests.reference import packet as twin
 
 BATCH = 1000
@@ -62,14 +64,28 @@ def run(
     return comparisons
 
 
+def run_alone(packets: int, *, seed: int = 1, data: Path | None = None) -> None:
+    """Check mutated frames one by one, on the layer-3 path too; AssertionError: a difference."""
+    rng = Random(seed)
+    sources = originals(data)
+    for i in tqdm(range(packets), unit="packet", unit_scale=True):
+        linktype, frame = mutate(rng, *rng.choice(sources))
+        check(frame, linktype, rng.choice(DIRECTIONS), BOTH_HOSTS[i % len(BOTH_HOSTS)])
+        layer3(frame[layer3_at(linktype, frame) :], i)
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--packets", type=int, default=1_000_000)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--data", default=os.environ.get("IDS_DATA", "../shared/data"))
+    options.add_argument("--alone", action="store_true")
     chosen = options.parse_args()
     data = Path(chosen.data)
     data_or_none = data if (data / "labels.json").is_file() else None
+    if chosen.alone:
+        run_alone(chosen.packets, seed=chosen.seed, data=data_or_none)
+        return 0
     comparisons = run(chosen.packets, seed=chosen.seed, data=data_or_none, progress=True)
     whole = Comparison()
     for comparison in comparisons:
