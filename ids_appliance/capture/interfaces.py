@@ -54,22 +54,24 @@ def find(name: str, table: dict[int, Link]) -> Link:
 
 
 def capture_points(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the interfaces to capture: a bridge stands for all its ports; each only once.
+    """Return the interfaces to capture, each only once, so that no frame is seen twice.
 
+    A bridge stands for all its ports; a VLAN is left out where the link below it is captured.
     Raises InterfaceError: no such interface, or a bridge without ports.
     """
     table = links()
-    chosen: dict[str, None] = {}
+    chosen: dict[int, None] = {}
     for name in names:
         link = find(name, table)
         if link.kind != "bridge":
-            chosen[name] = None
+            chosen[link.index] = None
             continue
-        ports = sorted(port.name for port in table.values() if port.master == link.index)
+        ports = [i for i, port in sorted(table.items()) if port.master == link.index]
         if not ports:
             raise InterfaceError(f"bridge {name!r} has no ports: nothing would be captured")
         chosen.update(dict.fromkeys(ports))
-    return tuple(chosen)
+    above = set().union(*(_stacked({index}, table) - {index} for index in chosen))
+    return tuple(table[index].name for index in chosen if index not in above)
 
 
 def _stacked(captured: set[int], table: dict[int, Link]) -> set[int]:

@@ -77,7 +77,10 @@ def test_more_than_an_identity_holds_is_left_out(kernel) -> None:
 
 def test_capture_points() -> None:
     assert interfaces.capture_points(["br0", "lan2", "eth0", "eth0"]) == ("lan1", "lan2", "eth0")
-    with pytest.raises(InterfaceError, match="did you mean lan1 or lan3 or lan2|did you mean lan"):
+    assert interfaces.capture_points(["eth0.5", "br0.7"]) == ("eth0.5", "br0.7")
+    assert interfaces.capture_points(["eth0.5", "eth0"]) == ("eth0",), "seen on eth0 as well"
+    assert interfaces.capture_points(["br0", "br0.7"]) == ("lan1", "lan2")
+    with pytest.raises(InterfaceError, match="did you mean lan"):
         interfaces.capture_points(["lan9"])
     with pytest.raises(InterfaceError, match="there are br0"):
         interfaces.capture_points(["wlx00"])
