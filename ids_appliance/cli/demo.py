@@ -159,9 +159,8 @@ def command(model: Path, out: Path) -> None:
     )
     labels, families = _truth(capture)
     grid = assemble.bundle(model).grid
-    click.echo(
-        f"capture  {len(labels):,} frames, {described['seconds']:.0f} s: {described['attack']}"
-    )
+    click.echo(f"capture  {len(labels):,} frames in {described['seconds']:.0f} s of a home network")
+    click.echo(f"attacks  {described['attack']}")
     click.echo(
         f"model    {model.name}, {len(grid.features)} features, id {grid.model_id.hex()[:8]}\n"
     )
