@@ -9,7 +9,6 @@ from ids_appliance._forest import ARRAYS, Forest
 from tests.bundles import random_arrays, random_rows
 from tests.reference import forest as twin
 
-WALK = {"mask_bytes": 0}
 SHAPES = [
     {"n_trees": 1, "n_leaves": 1},
     {"n_trees": 3, "n_leaves": 2},
@@ -18,7 +17,7 @@ SHAPES = [
     {"n_trees": 7, "n_leaves": 128},
     {"n_trees": 5, "n_leaves": 256},
     {"n_trees": 4, "n_leaves": 500},
-    {"n_trees": 3, "n_leaves": 900},
+    {"n_trees": 20, "n_leaves": 2000},
     {"n_trees": 5, "n_leaves": 60, "features": [0]},
     {"n_trees": 5, "n_leaves": 60, "features": list(range(60))},
     {"n_trees": 4, "n_leaves": 100, "features": [0, 1, 4], "max_cuts": 60000},
@@ -31,11 +30,10 @@ def probabilities(forest, cells):
     return out
 
 
-@pytest.mark.parametrize("how", [{}, WALK], ids=["masks", "walk"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_the_twin_bit_for_bit(shape, how):
+def test_equals_the_twin_bit_for_bit(shape):
     arrays = random_arrays(5, **shape)
-    forest = Forest(arrays, **how)
+    forest = Forest(arrays)
     rows = random_rows(6, 60)
     codes = [twin.encode(arrays, row) for row in rows]
     expected = np.array([twin.probability(arrays, c) for c in codes])
@@ -56,13 +54,6 @@ def test_any_bytes_are_a_cell(seed, data):
     cells = np.frombuffer(cell, np.uint8).reshape(1, -1)
     expected = twin.probability(arrays, twin.unpack(arrays, cell))
     assert probabilities(forest, cells)[0] == expected
-    assert probabilities(Forest(arrays, **WALK), cells)[0] == expected
-
-
-def test_large_forests_are_walked():
-    assert Forest(random_arrays(1, n_trees=2, n_leaves=128)).words in (1, 2)
-    big = Forest(random_arrays(3, n_trees=20, n_leaves=2000))
-    assert big.words == 0 and big.table_bytes == 0
 
 
 def test_a_forest_keeps_its_own_copy():
@@ -169,10 +160,9 @@ def test_random_damage_is_refused_or_harmless(data):
     array[place] = data.draw(st.integers(0, 255))
     arrays[name] = np.frombuffer(bytes(array), arrays[name].dtype)
     try:
-        forests = [Forest(arrays), Forest(arrays, **WALK)]
+        forest = Forest(arrays)
     except ValueError:
         return
-    cells = np.random.default_rng(1).integers(0, 256, (8, forests[0].key_bytes), np.uint8)
+    cells = np.random.default_rng(1).integers(0, 256, (8, forest.key_bytes), np.uint8)
     expected = [twin.probability(arrays, twin.unpack(arrays, c.tobytes())) for c in cells]
-    for forest in forests:
-        assert probabilities(forest, cells).tolist() == expected
+    assert probabilities(forest, cells).tolist() == expected

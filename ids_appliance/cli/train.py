@@ -1,0 +1,166 @@
+"""`ids-appliance train`: labelled captures in, a model bundle out."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from ids_appliance.classify.bundle import save_bundle
+from ids_appliance.errors import LabelError
+from ids_appliance.train.card import SPLITS, card_markdown
+from ids_appliance.train.fit import Recipe
+from ids_appliance.train.labels import read_labels
+from ids_appliance.train.terms import SHIPPED
+from ids_appliance.train.training import Material, Options, Trained, gather, steps, train
+
+
+@click.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory with labels.json and the captures it names.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Bundle to write (a directory)."
+)
+@click.option(
+    "--features",
+    type=click.Choice(["all", "top20"]),
+    default="top20",
+    show_default=True,
+    help="All 60, or the 20 that a forest on all of them finds most important: as good, and "
+    "cells a third the size.",
+)
+@click.option("--trees", type=click.IntRange(1, 1024), default=50, show_default=True)
+@click.option(
+    "--leaves",
+    type=click.IntRange(2, 4096),
+    default=128,
+    show_default=True,
+    help="At most so many leaves a tree; more cost time and find nothing on other networks.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--weight",
+    type=click.Choice(["packet", "record", "balanced", "origin"]),
+    default="origin",
+    show_default=True,
+    help="What counts alike: every packet; every different packet of an origin; the same with both "
+    "classes alike; the same with every origin alike in its class.",
+)
+@click.option(
+    "--related",
+    type=click.Choice(["exclude", "benign", "malicious"]),
+    default="exclude",
+    show_default=True,
+    help="What the victims' answers to an attack count as.",
+)
+@click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="PATTERN",
+    help="Files, origins or repositories not to use, e.g. 'mqttset/*'; may be repeated.",
+)
+@click.option(
+    "--on-damage",
+    type=click.Choice(["go-on", "stop"]),
+    default="go-on",
+    show_default=True,
+    help="What to do about a missing, changed or truncated capture: use what can be read and name "
+    "it, or stop.",
+)
+@click.option(
+    "--keep-cut",
+    is_flag=True,
+    help="Also use captures whose payload was cut away; without it they are left out, because a "
+    "model would learn that ordinary devices send zeros.",
+)
+@click.option(
+    "--only-shippable",
+    is_flag=True,
+    help="Train only on repositories whose terms permit to ship the model; the others then serve "
+    "as a test on foreign origins.",
+)
+@click.option(
+    "--terms",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Terms of your own repositories, in the form of the project's train/terms.json; implies "
+    "--only-shippable.",
+)
+@click.option(
+    "--max-per-capture",
+    type=click.IntRange(0),
+    default=0,
+    help="Use at most so many packets of a capture, evenly spread. [default: all]",
+)
+@click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option(
+    "--folds", type=click.IntRange(2, 50), default=5, show_default=True, help="Of the evaluation."
+)
+@click.option(
+    "--no-evaluate", is_flag=True, help="Only train: seconds, and nothing is known of the model."
+)
+@click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True)
+def command(**given: Any) -> None:
+    """Train a random forest on labelled captures and write it as a model bundle.
+
+    Standardises and normalises each feature, fits scikit-learn's forest, turns it into integer
+    cuts that judge exactly alike (checked on every different packet), and writes BUNDLE with a card
+    that says what to expect. Equal data and options give equal bytes.
+
+    \b
+    Example:
+      ids-appliance train --data captures --features top20 --out models/mine
+      ids-appliance inspect models/mine
+    """
+    terms = given["terms"] or (SHIPPED if given["only_shippable"] else None)
+    names = ("features", "trees", "leaves", "seed", "weight", "jobs")
+    options = Options(
+        data=given["data"],
+        recipe=Recipe(**{name: given[name] for name in names}),
+        threshold=given["threshold"],
+        folds=0 if given["no_evaluate"] else given["folds"],
+        related=given["related"],
+        leave_out=given["leave_out"],
+        on_damage=given["on_damage"],
+        keep_cut=given["keep_cut"],
+        terms=terms,
+        max_per_capture=given["max_per_capture"],
+    )
+    if not options.data.is_dir():
+        raise LabelError(f"{options.data} is not a directory: --data names the one of labels.json")
+    total = steps(options, len(read_labels(options.data / "labels.json")))
+    with tqdm(total=total, unit="step", delay=2, leave=False, disable=None) as bar:
+
+        def progress(step: str) -> None:
+            bar.set_description(step[:40], refresh=False)
+            bar.update()
+
+        material = gather(options, progress=progress)
+        trained = train(options, material, progress=progress)
+    card = card_markdown(trained.bundle.card, given["out"].name)
+    save_bundle(trained.bundle, given["out"], card_md=card)
+    _report(given["out"], material, trained)
+
+
+def _report(out: Path, material: Material, trained: Trained) -> None:
+    card = trained.bundle.card
+    for report in material.corpus.reports:
+        if report.status not in ("used", "skipped"):
+            click.echo(f"{report.status}: {report.entry.file}: {report.detail}", err=True)
+    for why, files in card["data_left_out"].items():
+        click.echo(f"left out ({why}): {len(files)} files", err=True)
+    trees, leaves = card["size"]["trees"], card["size"]["leaves"]
+    click.echo(
+        f"{out}: model {card['model_id']}, {trees} trees, {leaves} leaves, "
+        f"{len(card['features'])} features, {card['size']['cell_bytes']} bytes a cell"
+    )
+    for name, metrics in card["metrics"].items():
+        bad = metrics["malicious"]
+        click.echo(
+            f"{name:16} accuracy {metrics['accuracy']:.3f}  precision {bad['precision']:.3f}  "
+            f"recall {bad['recall']:.3f}  F1 {bad['f1']:.3f}  false alarms "
+            f"{100 * (metrics['false_alarms'] or 0):.2f} %   {SPLITS[name]}"
+        )

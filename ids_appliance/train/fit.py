@@ -1,0 +1,104 @@
+"""Packet records and labels in, fitted pipelines out: scalers, forest, weights and the top 20."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from ids_appliance.schema import N_FEATURES
+from ids_appliance.types import F64, U16
+
+TOP: Final = 20
+ALL: Final = tuple(range(N_FEATURES))
+
+Classes = npt.NDArray[np.uint8]
+Groups = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides what a model becomes, given the packets."""
+
+    features: str = "top20"
+    """all, or top20: the 20 that a forest on all of them finds most important."""
+    trees: int = 50
+    leaves: int = 128
+    seed: int = 0
+    weight: str = "origin"
+    """packet, record, balanced or origin: what counts alike. See `weigh`."""
+    jobs: int = 2
+    """Processes' worth of work at once; does not change the result."""
+
+
+def fit(recipe: Recipe, rows: U16, classes: Classes, groups: Groups) -> tuple[Pipeline, list[int]]:
+    """Return the fitted pipeline and the features (indices) that are its columns.
+
+    rows: (n, 60); classes: (n,) 1 malicious, 0 not; groups: (n,) origins.
+    """
+    chosen, share = weigh(recipe.weight, rows, classes, groups)
+    rows, classes = rows[chosen], classes[chosen]
+    features = list(ALL)
+    if recipe.features == "top20":
+        features = top_features(_fit(recipe, rows, classes, share))
+    return _fit(recipe, rows[:, features], classes, share), features
+
+
+def top_features(pipeline: Pipeline) -> list[int]:
+    """Return the TOP most important features of a pipeline on all 60, in the record's order."""
+    importance = pipeline[-1].feature_importances_
+    # Rounded, so that the last bits of a sum do not decide between equals: the earlier one wins.
+    return sorted(int(i) for i in np.argsort(-np.round(importance, 12), kind="stable")[:TOP])
+
+
+def weigh(
+    scheme: str, rows: U16, classes: Classes, groups: Groups
+) -> tuple[npt.NDArray[np.int64], F64]:
+    """Return which packets to train on, and the weight of each, mean 1.
+
+    packet: all, alike. record: of equal packets of one origin and class one, so that a flood of
+    40,000 does not outvote everything else. balanced: as record, both classes weigh alike. origin:
+    as balanced, and in each class every origin weighs alike, however much was captured there.
+    """
+    if scheme == "packet":
+        return np.arange(len(rows)), np.ones(len(rows))
+    chosen = distinct(rows, classes, groups)
+    classes = classes[chosen]
+    share = np.ones(len(chosen))
+    if scheme == "origin":
+        _, origin = np.unique(groups[chosen], return_inverse=True)
+        origin_class = origin * 2 + classes
+        share /= np.bincount(origin_class)[origin_class]
+    if scheme in ("balanced", "origin"):
+        for one in (0, 1):
+            share[classes == one] /= max(share[classes == one].sum(), 1e-300)
+    return chosen, np.asarray(share * (len(share) / share.sum()), np.float64)
+
+
+def distinct(rows: U16, classes: Classes, groups: Groups) -> npt.NDArray[np.int64]:
+    """Return the places of the first of all equal packets of one origin and class, in order."""
+    _, origin = np.unique(groups, return_inverse=True)
+    key = np.column_stack([rows, (origin * 2 + classes).astype(np.uint16)])
+    key = np.ascontiguousarray(key)
+    _, first = np.unique(key.view(f"V{key.shape[1] * 2}").ravel(), return_index=True)
+    return np.sort(first)
+
+
+def _fit(recipe: Recipe, rows: U16, classes: Classes, share: F64) -> Pipeline:
+    pipeline = make_pipeline(
+        StandardScaler(),
+        MinMaxScaler(),
+        RandomForestClassifier(
+            recipe.trees,
+            max_leaf_nodes=recipe.leaves,
+            random_state=recipe.seed,
+            n_jobs=recipe.jobs,
+        ),
+    )
+    pipeline.fit(rows.astype(np.float64), classes, randomforestclassifier__sample_weight=share)
+    # The reference is one job: others add the trees' votes in the order in which they finish.
+    pipeline[-1].n_jobs = 1
+    return pipeline

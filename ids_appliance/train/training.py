@@ -1,0 +1,201 @@
+"""A data directory and options in, a bundle with its card out."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ids_appliance.classify.bundle import Bundle, make_bundle
+from ids_appliance.errors import BundleError, LabelError
+from ids_appliance.schema import FEATURES
+from ids_appliance.train.card import describe
+from ids_appliance.train.compiler import compile_pipeline
+from ids_appliance.train.corpus import Corpus, read_corpus
+from ids_appliance.train.evaluate import (
+    Metrics,
+    Packets,
+    evaluate,
+    judge,
+    judge_with_baselines,
+    measure,
+)
+from ids_appliance.train.fit import Recipe, distinct, fit
+from ids_appliance.train.labels import Label
+from ids_appliance.train.terms import Terms, read_terms
+
+RELATED: Final = {"exclude": None, "benign": 0, "malicious": 1}
+
+Progress = Callable[[str], None]
+
+
+def _silent(step: str) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a training run is asked for; with equal data it decides every byte of the bundle."""
+
+    data: Path
+    recipe: Recipe = field(default_factory=Recipe)
+    threshold: float = 0.5
+    folds: int = 5
+    """Of each split in the evaluation; 0: none."""
+    related: str = "exclude"
+    leave_out: tuple[str, ...] = ()
+    on_damage: str = "go-on"
+    keep_cut: bool = False
+    terms: Path | None = None
+    """Train only on repositories that these terms permit to ship; None: on all."""
+    max_per_capture: int = 0
+    """Packets used of one capture, evenly spread; 0: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a training run learns from, and what it may only be tested on."""
+
+    corpus: Corpus
+    packets: Packets
+    foreign: Packets | None
+    """Packets of repositories whose terms do not permit to ship: never trained on."""
+    terms: dict[str, Terms]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model in both its forms."""
+
+    pipeline: Any
+    """scikit-learn's, the reference; never written anywhere."""
+    features: list[int]
+    bundle: Bundle
+
+
+def gather(options: Options, *, progress: Progress = _silent) -> Material:
+    """Read the data. Raises LabelError if it is not usable, or one of the classes is missing."""
+    corpus = read_corpus(
+        options.data,
+        leave_out=options.leave_out,
+        on_damage=options.on_damage,
+        keep_cut=options.keep_cut,
+        progress=progress,
+    )
+    related = RELATED[options.related]
+    classes = (corpus.labels == Label.MALICIOUS).astype(np.uint8)
+    usable = corpus.labels <= Label.MALICIOUS
+    if related is not None:
+        answers = corpus.labels == Label.RELATED
+        classes[answers] = related
+        usable |= answers
+    if options.max_per_capture:
+        usable &= _spread(corpus.file, usable, options.max_per_capture)
+    packets = Packets(corpus.rows, classes, corpus.group, np.array(corpus.families)[corpus.family])
+    terms = read_terms(options.terms) if options.terms else {}
+    ours, foreign = usable, None
+    if options.terms:
+        permitted = np.array([_ships(terms, r.entry.repo) for r in corpus.reports])[corpus.file]
+        ours = usable & permitted
+        foreign = packets.take(usable & ~permitted)
+    if set(np.unique(classes[ours]).tolist()) != {0, 1}:
+        raise LabelError(
+            f"{options.data} gives {int(ours.sum())} packets to train on, but not of both classes "
+            "(benign and malicious): add captures, or look at --terms, --leave-out and --related"
+        )
+    return Material(corpus, packets.take(ours), foreign, terms)
+
+
+def train(options: Options, material: Material, *, progress: Progress = _silent) -> Trained:
+    """Fit, compile, compare both forms on every different packet, evaluate, write the card.
+
+    Raises BundleError if the compiled model differs from scikit-learn's in a single bit.
+    """
+    packets = material.packets
+    progress("training")
+    pipeline, features = fit(options.recipe, packets.rows, packets.classes, packets.groups)
+    plain = make_bundle(compile_pipeline(pipeline, features), options.threshold, card={})
+    once = packets.rows[distinct(packets.rows, packets.classes, packets.groups)]
+    probabilities = np.empty(len(once))
+    plain.forest.evaluate_rows(once, probabilities)
+    if probabilities.tobytes() != judge(pipeline, features, once).tobytes():
+        raise BundleError("the compiled model does not equal the trained one: it was not saved")
+    card = describe(options_text(options), material.corpus, material.terms)
+    card["features"] = [FEATURES[i].name for i in features]
+    card["size"] = _size(plain)
+    card["packets_trained_on"] = {
+        "benign": int((packets.classes == 0).sum()),
+        "malicious": int((packets.classes == 1).sum()),
+        "origins": len(np.unique(packets.groups)),
+    }
+    card["packets_at_threshold"] = _at_threshold(plain, material.corpus)
+    card["metrics"] = _metrics(options, material, progress) if options.folds else {}
+    return Trained(pipeline, features, make_bundle(plain.arrays, options.threshold, card=card))
+
+
+def options_text(options: Options) -> dict[str, Any]:
+    """Return what a card says of the options: enough to train again, no path, no speed."""
+    recipe = asdict(options.recipe)
+    del recipe["jobs"]
+    return recipe | {
+        "threshold": options.threshold,
+        "folds": options.folds,
+        "related": options.related,
+        "leave_out": list(options.leave_out),
+        "keep_cut": options.keep_cut,
+        "only_shippable": options.terms is not None,
+        "max_per_capture": options.max_per_capture,
+    }
+
+
+def steps(options: Options, files: int) -> int:
+    """Return how often `gather` and `train` report progress, for `files` entries of labels.json."""
+    return files + 1 + 2 * options.folds + int(bool(options.folds and options.terms))
+
+
+def _metrics(options: Options, material: Material, progress: Progress) -> dict[str, Metrics]:
+    metrics = evaluate(
+        options.recipe,
+        material.packets,
+        folds=options.folds,
+        threshold=options.threshold,
+        progress=progress,
+    )
+    if options.terms:
+        progress("foreign")
+    if material.foreign is not None and len(material.foreign.rows):
+        judged = judge_with_baselines(options.recipe, material.packets, material.foreign)
+        metrics["foreign"] = measure(material.foreign, judged, options.threshold)
+    return metrics
+
+
+def _ships(terms: dict[str, Terms], repo: str) -> bool:
+    return repo in terms and terms[repo].ship
+
+
+def _spread(file: Any, usable: Any, most: int) -> Any:
+    kept = np.zeros(len(file), np.bool_)
+    for one in np.unique(file):
+        places = np.flatnonzero((file == one) & usable)
+        kept[places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]] = True
+    return kept
+
+
+def _at_threshold(bundle: Bundle, corpus: Corpus) -> int:
+    # A probability this near could fall on the other side in another addition order.
+    probabilities = np.empty(len(corpus.rows))
+    bundle.forest.evaluate_rows(corpus.rows, probabilities)
+    return int(np.count_nonzero(np.abs(probabilities - bundle.grid.threshold) <= 1e-9))
+
+
+def _size(bundle: Bundle) -> dict[str, int]:
+    forest = bundle.forest
+    return {
+        "trees": forest.n_trees,
+        "nodes": forest.n_nodes,
+        "leaves": forest.n_leaves,
+        "features_asked": len(bundle.grid.features),
+        "cuts": int(sum(len(cuts) for cuts in bundle.grid.cuts)),
+        "cell_bytes": forest.key_bytes,
+    }
