@@ -24,6 +24,29 @@ COMMANDS = {
 without scikit-learn still starts."""
 
 
+EXTRAS = {"train": "train"}
+"""Command name -> extra of the package that it needs, where it needs one."""
+
+
+class _NotInstalled(click.Command):
+    """Stands for a command whose extra is not installed: every call of it says how to get it."""
+
+    def __init__(self, name: str, missing: str) -> None:
+        super().__init__(
+            name,
+            short_help=f"(not installed here: needs {missing})",
+            add_help_option=False,
+            context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        )
+        self.missing = missing
+
+    def invoke(self, ctx: click.Context) -> Any:
+        raise IdsError(
+            f"`{self.name}` needs {self.missing}, which is not installed here: "
+            f"pip install 'ids-appliance[{EXTRAS[str(self.name)]}]'"
+        )
+
+
 class _Bad(click.ClickException):
     exit_code = 2
 
@@ -40,7 +63,12 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(COMMANDS[cmd_name]).command
+        try:
+            command = importlib.import_module(COMMANDS[cmd_name]).command
+        except ModuleNotFoundError as error:
+            if cmd_name not in EXTRAS or (error.name or "").startswith("ids_appliance"):
+                raise
+            return _NotInstalled(cmd_name, str(error.name))
         assert isinstance(command, click.Command)
         return command
 
