@@ -6,6 +6,7 @@ was under way is sent again to the next node if that judges by the same model, a
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -155,7 +156,9 @@ class RemoteClassifier(Classifier):
         """Settle everything UNANSWERED and end the thread."""
         self.outstanding.close()
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            # The thread may be about to end by itself, with its loop closed already.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
         elif not self._loop.is_closed():
             self._loop.close()
