@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet
 BUILD_NEEDS = $$($(BIN)/python -c 'import tomllib; \
 	print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
 
-.PHONY: help demo test build style lint test-net nightly models annotate format clean FORCE
+.PHONY: help demo test build style lint test-net nightly bench models annotate format clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ test-net: $(VENV)/stamp-dev ## only the tests that need root and network namespa
 nightly: $(VENV)/stamp-fuzz ## long campaigns: repeats, mutated packets, FUZZ_MINUTES=30 of fuzzing
 	@$(BIN)/python -m pytest -m nightly
 	@$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
+
+bench: $(VENV)/stamp-dev ## what a packet costs, beside scikit-learn and JSON
+	@$(BIN)/python -m tests.bench.spine --scratch build/bench
 
 format: $(VENV)/stamp-dev ## let ruff format the Python files
 	@$(BIN)/ruff check --fix-only --quiet .

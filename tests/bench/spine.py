@@ -1,0 +1,294 @@
+"""What the spine costs, beside scikit-learn and JSON, in one run: `make bench`.
+
+    features       ns a packet, bytes to the packet record
+    known cell     ns a packet, bytes to the probability, cell in the cache
+    new cell       us a cell at batch 1, 16, 256, against scikit-learn's forest on the same rows
+    link           bytes a packet, both directions, against one JSON object a packet
+
+Every contestant's results are compared with the others' before anything is timed. Times are the
+best of several repeats on one thread: what the code costs when nothing else runs. They hold for
+the machine that is named and say little about another; the ratios travel better.
+
+Captures: a SYN flood of forged senders and a smart plug's ordinary life from the labelled captures
+where they are (IDS_DATA or ../shared/data), and the demo's.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+import ids_appliance
+from ids_appliance._cells import Assignment, CellTable
+from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
+from ids_appliance.capture.file import CaptureFile
+from ids_appliance.classify.bundle import Bundle, make_bundle, save_bundle
+from ids_appliance.classify.jsonlink import JsonClassifier
+from ids_appliance.classify.local import LocalClassifier
+from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
+from ids_appliance.pipeline import Pipeline
+from ids_appliance.schema import N_FEATURES
+from ids_appliance.train.compiler import compile_pipeline
+from ids_appliance.types import SENDER, Classifier, FrameBatch, JudgedBatch, Outcome
+from tests.classify.nodes import NodeProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("IDS_DATA", ROOT.parent / "shared" / "data"))
+DEMO = Path(ids_appliance.__file__).parent / "demo" / "lan.pcap.gz"
+CAPTURES = {
+    "SYN flood, forged senders": DATA / "stopddos" / "synflood_spoofed.pcap.gz",
+    "ordinary life, one plug": DATA / "iot_sentinel" / "WeMoInsightSwitch.pcap.gz",
+    "demo: home under attack": DEMO,
+}
+
+
+def best(work: Callable[[], object], *, seconds: float = 1.5) -> float:
+    """Return the shortest of the runs that fit into `seconds` (at least three)."""
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < until:
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def read(path: Path) -> list[FrameBatch]:
+    with closing(CaptureFile(path)) as source:
+        return [FrameBatch(b.data.copy(), b.frames.copy()) for b in source.batches()]
+
+
+def parse(batches: list[FrameBatch]) -> np.ndarray:
+    """Return the records of the packets that can be judged."""
+    out = []
+    for b in batches:
+        n = len(b.frames)
+        rows, outcomes = np.empty((n, N_FEATURES), np.uint16), np.empty(n, np.uint8)
+        counters = np.zeros(len(COUNTER_NAMES), np.uint64)
+        extract(b.data, b.frames, HostIdentity(), rows, np.empty(n, SENDER), outcomes, counters)
+        out.append(rows[outcomes == Outcome.JUDGED])
+    return np.concatenate(out)
+
+
+def train(rows: np.ndarray, features: list[int]) -> tuple[Any, Bundle]:
+    """Return a forest of the shipped size in both forms; what it predicts does not matter here."""
+    rng = np.random.default_rng(0)
+    classes = (rows[:, 6] == 2) ^ (rng.random(len(rows)) < 0.1)
+    pipeline = make_pipeline(
+        StandardScaler(),
+        MinMaxScaler(),
+        RandomForestClassifier(50, max_leaf_nodes=128, random_state=0, n_jobs=1),
+    )
+    pipeline.fit(rows[:, features].astype(float), classes)
+    arrays = compile_pipeline(pipeline, features)
+    return pipeline, make_bundle(arrays, 0.5, card={"created_by": "tests/bench"})
+
+
+def time_features(batches: list[FrameBatch], n: int) -> float:
+    host = HostIdentity()
+    counters = np.zeros(len(COUNTER_NAMES), np.uint64)
+    rooms = [
+        (b, np.empty((len(b.frames), N_FEATURES), np.uint16), np.empty(len(b.frames), SENDER))
+        for b in batches
+    ]
+
+    def work() -> None:
+        for b, rows, senders in rooms:
+            extract(b.data, b.frames, host, rows, senders, np.empty(len(rows), np.uint8), counters)
+
+    return best(work) / n * 1e9
+
+
+def time_known(batches: list[FrameBatch], n: int, bundle: Bundle) -> float:
+    """From bytes to probability with every cell known, batches and their results included."""
+    grid, host = bundle.grid, HostIdentity().packed()
+    table = CellTable(grid.model_id, grid.features, grid.cuts)
+
+    def work() -> int:
+        asked = 0
+        for b in batches:
+            a = Assignment(b.frames)
+            assert table.assign(a, b.data, host)
+            while (handed := table.request(4096)) is not None:
+                first, cells, _ = handed
+                asked += len(cells)
+                out = np.empty(len(cells))
+                bundle.forest.evaluate(cells, out)
+                table.answer(first, out)
+            if a.waiting:
+                table.settle(a)
+                table.release([a])
+        return asked
+
+    work()
+    assert work() == 0, "not every cell was kept: the capture has more cells than the cache"
+    return best(work) / n * 1e9
+
+
+def time_new(rows: np.ndarray, pipeline: Any, bundle: Bundle) -> list[dict[str, Any]]:
+    grid = bundle.grid
+    table = CellTable(grid.model_id, grid.features, grid.cuts)
+    rows = rows[np.random.default_rng(1).permutation(len(rows))[:4096]]
+    cells = np.ascontiguousarray(table.encode(rows))
+    # The forest may ask for fewer features than the pipeline was given; both see the same rows.
+    features = pipeline.ids_features
+    matrix = rows[:, features].astype(float)
+    ours = np.empty(len(cells))
+    bundle.forest.evaluate(cells, ours)
+    theirs = pipeline.predict_proba(matrix)[:, 1]
+    assert ours.tobytes() == theirs.tobytes(), "not equal to scikit-learn"
+    found = []
+    for batch in (1, 16, 256):
+        n = len(cells) // batch * batch
+        out = np.empty(batch)
+        parts = [cells[k : k + batch] for k in range(0, n, batch)]
+
+        def work(parts: list[np.ndarray] = parts, out: np.ndarray = out) -> None:
+            for part in parts:
+                bundle.forest.evaluate(part, out)
+
+        some = [matrix[k * batch : (k + 1) * batch] for k in range(max(1, min(20, 512 // batch)))]
+
+        def reference(some: list[np.ndarray] = some) -> None:
+            for part in some:
+                pipeline.predict_proba(part)
+
+        here = best(work) / n * 1e6
+        there = best(reference) / (len(some) * batch) * 1e6
+        found.append({"batch": batch, "us": here, "sklearn_us": there})
+    return found
+
+
+class _Keep:
+    def __init__(self) -> None:
+        self.batches: list[JudgedBatch] = []
+
+    def take(self, batch: JudgedBatch) -> None:
+        self.batches.append(batch)
+
+    def probabilities(self) -> bytes:
+        return b"".join(b.probabilities.tobytes() for b in self.batches)
+
+
+def run(path: Path, classifier: Classifier) -> tuple[bytes, float, float]:
+    """Return the probabilities, bytes a packet on the link and packets a second."""
+    keep = _Keep()
+    with closing(classifier), closing(CaptureFile(path)) as source:
+        start = time.perf_counter()
+        pipeline = Pipeline(source, classifier, keep)
+        pipeline.run()
+        seconds = time.perf_counter() - start
+        link = classifier.counters()
+    judged = pipeline.counters()["judged"]
+    sent = link.get("bytes_sent", 0) + link.get("bytes_received", 0)
+    return keep.probabilities(), sent / judged, judged / seconds
+
+
+def measure(scratch: Path) -> dict[str, Any]:
+    captures = {name: path for name, path in CAPTURES.items() if path.is_file()}
+    batches = {name: read(path) for name, path in captures.items()}
+    every = np.concatenate([parse(b) for b in batches.values()])
+    features = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 20, 40, 41, 48, 49]
+    pipeline, bundle = train(every, features)
+    pipeline.ids_features = features
+    save_bundle(bundle, scratch / "model")
+    options = LinkOptions(deadline_s=60.0)
+    nodes = {
+        "binary": NodeProcess(scratch / "model", scratch / "binary.log"),
+        "json": NodeProcess(
+            scratch / "model", scratch / "json.log", options=("--plaintext", "--transport", "json")
+        ),
+    }
+    results = []
+    try:
+        for name, path in captures.items():
+            n = sum(len(b.frames) for b in batches[name])
+            cells, rate, literal = (
+                run(path, LocalClassifier(bundle)),
+                run(path, RemoteClassifier.connect([nodes["binary"].address], options)),
+                run(path, JsonClassifier.connect([nodes["json"].address], options)),
+            )
+            assert cells[0] == rate[0] == literal[0], "the modes disagree"
+            results.append(
+                {
+                    "capture": name,
+                    "packets": n,
+                    "features_ns": time_features(batches[name], n),
+                    "known_cell_ns": time_known(batches[name], n, bundle),
+                    "link_bytes": rate[1],
+                    "json_bytes": literal[1],
+                    "local_pps": cells[2],
+                    "remote_pps": rate[2],
+                    "json_pps": literal[2],
+                }
+            )
+    finally:
+        for node in nodes.values():
+            node.close()
+    return {
+        "machine": f"{cpu()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
+        "key_bytes": CellTable(b"", bundle.grid.features, bundle.grid.cuts).key_bytes,
+        "new_cells": time_new(every, pipeline, bundle),
+        "captures": results,
+    }
+
+
+def cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "Model")):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"{found['machine']}; {found['versions']}\n")
+    print(f"{'capture':27}{'packets':>9}{'features':>10}{'known cell':>12}{'link':>9}{'JSON':>9}")
+    print(f"{'':27}{'':>9}{'ns':>10}{'ns':>12}{'B/packet':>9}{'B/packet':>9}")
+    for r in found["captures"]:
+        print(
+            f"{r['capture']:27}{r['packets']:>9,}{r['features_ns']:>10.1f}"
+            f"{r['known_cell_ns']:>12.1f}{r['link_bytes']:>9.2f}{r['json_bytes']:>9.0f}"
+        )
+    print(f"\n{'new cell, batch':27}{'us':>9}{'scikit-learn us':>18}{'times':>9}")
+    for r in found["new_cells"]:
+        ratio = r["sklearn_us"] / r["us"]
+        print(f"{r['batch']:<27}{r['us']:>9.3f}{r['sklearn_us']:>18.1f}{ratio:>9,.0f}")
+    print(f"\n{'whole path, packets/s':27}{'gateway-only':>14}{'offloaded':>12}{'JSON':>9}")
+    for r in found["captures"]:
+        rates = f"{r['local_pps']:>14,.0f}{r['remote_pps']:>12,.0f}{r['json_pps']:>9,.0f}"
+        print(f"{r['capture']:27}{rates}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for the model and logs")
+    chosen = parser.parse_args()
+    chosen.scratch.mkdir(parents=True, exist_ok=True)
+    found = measure(chosen.scratch)
+    show(found)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
