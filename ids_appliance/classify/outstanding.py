@@ -93,6 +93,7 @@ class Outstanding:
         """Settle everything UNANSWERED; later requests at once."""
         with self._changed:
             self._open = False
+            self._unsent.clear()
             for asked in list(self._asked):
                 self._settle(asked, AnswerStatus.UNANSWERED, asked.request.model_id)
 
@@ -146,6 +147,9 @@ class Outstanding:
                 late.append(asked)
             for asked in late:
                 self._settle(asked, AnswerStatus.UNANSWERED, asked.request.model_id)
+            # Without a node nobody takes from this list, and it must not grow.
+            while self._unsent and self._unsent[0].done:
+                self._unsent.popleft()
 
     def _settle(self, asked: Asked, status: AnswerStatus, model_id: bytes) -> None:
         if asked.done:

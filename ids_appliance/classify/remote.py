@@ -195,7 +195,6 @@ class RemoteClassifier(Classifier):
     def _run(self) -> None:
         try:
             self._loop.run_until_complete(self._live())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
         finally:
             self.outstanding.close()
             self._loop.close()
@@ -246,7 +245,7 @@ class RemoteClassifier(Classifier):
                 self._session = session
                 self._started.set()
                 self.pump()
-                why = await session.closed
+                why = await asyncio.shield(session.closed)
                 self._session = None
                 self.outstanding.unsend()
                 log.warning("node %s:%d: %s", *node, why)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import deque
 from typing import Final, NoReturn, Protocol, cast
 
 from ids_appliance import _wire as wire
@@ -12,6 +13,9 @@ from ids_appliance.schema import FEATURES, SCHEMA_HASH
 from ids_appliance.types import Grid
 
 _WIDTHS: Final = tuple(feature.width for feature in FEATURES)
+
+MAX_UNREAD: Final = 4 << 20
+"""Bytes; more than all requests that may be under way."""
 
 
 class Link(Protocol):
@@ -99,6 +103,11 @@ class Session(asyncio.Protocol):
         return self._transport is not None and self._why is None and self.ready.done()
 
     @property
+    def unread(self) -> int:
+        """Bytes written that the kernel has not taken."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
     def busy(self) -> bool:
         """Something was sent that the node has not answered."""
         raise NotImplementedError
@@ -165,7 +174,7 @@ class BinarySession(Session):
         self._seq = 0
         self._in_flight: dict[int, tuple[Asked, int, int, int]] = {}
         """Sequence number -> request, first row, rows, slot."""
-        self._backlog: list[tuple[Asked, int, int, int]] = []
+        self._backlog: deque[tuple[Asked, int, int, int]] = deque()
         """Parts of the last request that found no room."""
 
     def begin(self) -> None:
@@ -198,7 +207,7 @@ class BinarySession(Session):
         assert self._welcome is not None  # `room` was asked
         slot = self.models[asked.request.model_id]
         step, n = self._welcome.max_rows, len(asked.request.cells)
-        self._backlog = [(asked, i, min(step, n - i), slot) for i in range(0, n, step)]
+        self._backlog.extend((asked, i, min(step, n - i), slot) for i in range(0, n, step))
         self._drain()
 
     def probe(self) -> None:
@@ -211,7 +220,7 @@ class BinarySession(Session):
     def _drain(self) -> None:
         assert self._welcome is not None
         while self._backlog and len(self._in_flight) < self._welcome.max_in_flight:
-            part = self._backlog.pop(0)
+            part = self._backlog.popleft()
             asked, first, n, slot = part
             if asked.done:
                 continue
@@ -249,6 +258,8 @@ class BinarySession(Session):
         elif isinstance(message, wire.Error):
             self._on_error(message)
         elif isinstance(message, wire.Ping):
+            if self.unread > MAX_UNREAD:
+                raise HandshakeError("the node asks and does not read the answers")
             self.write(wire.encode_pong(message.token))
         elif isinstance(message, wire.Bye):
             raise NodeUnreachable("the node said goodbye")

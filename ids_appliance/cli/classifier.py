@@ -74,6 +74,7 @@ async def _run(address: tuple[str, int], model: Path, *, json: bool, tls: TlsFil
     await stop.wait()
     reloading.cancel()
     await service.close()
+    log.info("%s", " ".join(f"{name}={value}" for name, value in service.counts.items() if value))
 
 
 async def _reload(

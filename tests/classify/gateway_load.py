@@ -1,9 +1,9 @@
-"""A gateway that asks without pause, as a process: prints its latencies as JSON when told to stop.
+"""A gateway as a process that asks and measures, one request at a time.
 
-    python -m tests.classify.gateway_load HOST PORT BUNDLE ROWS
+    python -m tests.classify.gateway_load HOST PORT BUNDLE ROWS PAUSE_S
 
-Prints `ready`, runs until a line or the end of standard input, then prints one line with the
-number of answers and the latencies (s) of requests that were one at a time under way.
+Prints `ready`, runs until a line or the end of standard input, then prints one line of JSON: wrong
+answers, and for each request when it was asked (s of the monotonic clock) and what it took (s).
 """
 
 import json
@@ -19,29 +19,30 @@ from tests.classify.nodes import make_request, reference
 
 
 def main():
-    host, port, path, n = sys.argv[1:]
+    host, port, path, n, pause = sys.argv[1:]
     bundle = load_bundle(path)
     rows = random_rows(1, int(n))
     template = make_request(0, bundle, rows)
     want = reference(bundle, rows).tobytes()
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
-    latencies, wrong, seq = [], 0, 0
+    asked, latencies, wrong, seq = [], [], 0, 0
     options = LinkOptions(deadline_s=5.0, connect_timeout_s=5.0)
     with RemoteClassifier.connect([(host, int(port))], options) as link:
         print("ready", flush=True)
-        while not stop.is_set():
+        while not stop.wait(float(pause)):
             seq += 1
-            began = time.perf_counter()
+            began = time.monotonic()
             assert link.submit(CellRequest(seq, template.model_id, template.cells, rows))
             while not (answers := link.answers(1.0)):
                 pass
-            latencies.append(time.perf_counter() - began)
+            latencies.append(time.monotonic() - began)
+            asked.append(began)
             (answer,) = answers
             wrong += (
                 answer.status is not AnswerStatus.ANSWERED or answer.probabilities.tobytes() != want
             )
-    print(json.dumps({"wrong": wrong, "latencies": latencies}), flush=True)
+    print(json.dumps({"wrong": wrong, "asked": asked, "latencies": latencies}), flush=True)
 
 
 if __name__ == "__main__":
