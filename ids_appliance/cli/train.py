@@ -33,7 +33,13 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     help="All 60, or the 20 that a forest on all of them finds most important: as good, and "
     "cells a third the size.",
 )
-@click.option("--trees", type=click.IntRange(1, 1024), default=50, show_default=True)
+@click.option(
+    "--trees",
+    type=click.IntRange(1, 1024),
+    default=50,
+    show_default=True,
+    help="Trees in the forest; a new cell costs time in proportion.",
+)
 @click.option(
     "--leaves",
     type=click.IntRange(2, 4096),
@@ -41,7 +47,13 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     show_default=True,
     help="At most so many leaves a tree; more cost time and find nothing on other networks.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the forest's random choices.",
+)
 @click.option(
     "--weight",
     type=click.Choice(["packet", "record", "balanced", "origin"]),
@@ -95,14 +107,26 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     default=0,
     help="Use at most so many packets of a capture, evenly spread. [default: all]",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="A packet's verdict is malicious above this probability.",
+)
 @click.option(
     "--folds", type=click.IntRange(2, 50), default=5, show_default=True, help="Of the evaluation."
 )
 @click.option(
     "--no-evaluate", is_flag=True, help="Only train: seconds, and nothing is known of the model."
 )
-@click.option("--jobs", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Processor cores to train with; the model is the same.",
+)
 def command(**given: Any) -> None:
     """Train a random forest on labelled captures and write it as a model bundle.
 
