@@ -56,6 +56,12 @@ nightly: $(VENV)/stamp-fuzz ## long campaigns: repeats, mutated packets, FUZZ_MI
 bench: $(VENV)/stamp-dev ## what a packet costs, beside scikit-learn and JSON
 	@$(BIN)/python -m tests.bench.spine --scratch build/bench
 
+models: $(VENV)/stamp-dev ## train the bundles of models/ anew on the captures in IDS_DATA
+	@for features in top20 all; do \
+		$(BIN)/ids-appliance train --data "$(IDS_DATA)" --only-shippable \
+			--features "$$features" --out "models/iot-$$features"; \
+	done
+
 format: $(VENV)/stamp-dev ## let ruff format the Python files
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
