@@ -36,7 +36,8 @@ def describe(
             }
             used.append(fact | ({"damage": report.detail} if report.detail else {}))
         else:
-            why = f"{report.status}: {report.detail}" if permitted else "terms do not permit it"
+            own = not permitted and report.status not in ("skipped", "missing")
+            why = "terms do not permit it" if own else f"{report.status}: {report.detail}"
             left_out.append({"file": entry.file, "why": why})
     repos = sorted({r.entry.repo for r in corpus.reports})
     found = Counter(corpus.labels.tolist())
