@@ -682,8 +682,12 @@ cdef class CellTable:
         return [self.parse_counters[i] for i in range(N_COUNTERS)]
 
     def encode(self, const uint16_t[:, ::1] rows):
-        """Return the cells (n, key_bytes) of packet records (n, 60)."""
+        """Return the cells (n, key_bytes) of packet records (n, 60).
+
+        Raises ValueError where a record is none: of another width, or a value outside its domain.
+        """
         cdef Py_ssize_t i
+        cdef int f
         cdef uint64_t key[MAX_WORDS]
         cdef uint8_t[:, ::1] out
         if rows.shape[1] != N_FEATURES:
@@ -691,6 +695,9 @@ cdef class CellTable:
         cells = np.empty((rows.shape[0], self.key_bytes), dtype=np.uint8)
         out = cells
         for i in range(rows.shape[0]):
+            for f in range(self.n_features):  # a table ends where the domain does
+                if rows[i, self.column[f]] >= domain_of(self.column[f]):
+                    raise ValueError("record %d has a value outside its feature's domain" % i)
             self._encode(&rows[i, 0], key)
             memcpy(&out[i, 0], key, self.key_bytes)
         return cells
