@@ -108,7 +108,7 @@ class Run:
         if any(a.assigned < len(expected) for a, _, expected in self.under_way):
             return
         self.tables.append(table((self.table.model_id[0] + 1) % len(GRIDS), self.shed))
-        for a, _, _ in self.under_way:
+        for a, _, _ in list(self.under_way):  # settling takes finished ones out
             while a.waiting and not self.table.adopt(a):
                 self.ask(3)
                 while self.asked:

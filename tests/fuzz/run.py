@@ -17,9 +17,16 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = {"parse": 400, "cells": 1500, "capfile": 3000, "wire": 2000, "bundle": 4000}
+TARGETS = {
+    "parse": 400,
+    "cells": 1500,
+    "capfile": 3000,
+    "wire": 2000,
+    "bundle": 4000,
+    "jsonlines": 5000,
+}
 """Targets and the largest input in bytes that pays."""
-COPIED = ("ext", "ids_appliance", "tests", "setup.py", "pyproject.toml", "LICENSE")
+COPIED = ("ext", "ids_appliance", "tests", "setup.py", "pyproject.toml", "LICENSE", "README.md")
 SANITIZERS = "-fsanitize=fuzzer-no-link -fsanitize=address,undefined -fno-sanitize-recover=all"
 STATISTIC = re.compile(r"stat::number_of_executed_units: *(\d+)")
 COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
