@@ -23,7 +23,7 @@ from ids_appliance.classify.connection import (
     ServiceOptions,
     State,
 )
-from ids_appliance.classify.tls import explain
+from ids_appliance.classify.tls import telling
 from ids_appliance.errors import BundleError, LinkError
 
 log = logging.getLogger("ids_appliance.node")
@@ -57,7 +57,7 @@ class ClassifierService(Node):
         )
         self._slot = 0
         self._models = {0: bundle}
-        self._tls = tls
+        self._tls = self._telling(tls)
         self._make = connection
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class ClassifierService(Node):
 
     def replace_tls(self, tls: ssl.SSLContext, revoked: frozenset[int]) -> None:
         """Use `tls` for handshakes from now on; close connections of revoked certificates."""
-        self._tls = tls
+        self._tls = self._telling(tls)
         for connection in list(self._open):
             if connection.identity is not None and connection.identity.serial in revoked:
                 self.note(f"connection from {connection.peer} closed: certificate revoked")
@@ -231,6 +231,11 @@ class ClassifierService(Node):
                 return True
         return False
 
+    def _telling(self, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
+        if tls is not None:
+            tls.sslobject_class = telling(self.note)
+        return tls
+
     async def _enter(self, peer: socket.socket) -> None:
         """Do the TLS handshake, if any; the connection then calls `joined`."""
         timeout = self.options.handshake_timeout_s if self._tls is not None else None
@@ -241,9 +246,9 @@ class ClassifierService(Node):
                 ssl=self._tls,
                 ssl_handshake_timeout=timeout,
             )
-        except OSError as error:
+        except OSError:
+            # Why has been noted; or the peer was gone or too slow, which says nothing.
             self.counts["tls_failures"] += 1
-            self.note(f"TLS handshake failed: {explain(error)}")
             peer.close()
         except asyncio.CancelledError:
             peer.close()

@@ -75,6 +75,10 @@ class Session(asyncio.Protocol):
         self.link.counts["bytes_received"] += len(data)
         self.quiet_since = self.link.now()
         self.probed_at = None
+        if not self.ready.done() and data[:1] == b"\x15":  # an alert of TLS
+            self.fail(
+                HandshakeError("it expects TLS: give a certificate, its key and the authority")
+            )
         if self._why is None:
             self.on_bytes(data)
 

@@ -6,7 +6,9 @@ without the extension, which OpenSSL would take for either, is refused. Session 
 because a resumed session would not look at the revocation list.
 """
 
+import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -32,6 +34,7 @@ _USAGE: Final = {
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _VERIFY_ERRORS: Final = {
     3: "there is no revocation list (CRL) of its authority",
+    7: "it is of another authority, which has the same name as ours",
     9: "it is not yet valid: check the clocks of both machines",
     10: "it has expired: issue a new one",
     12: "the revocation list (CRL) has expired: publish a new one",
@@ -48,6 +51,7 @@ _VERIFY_ERRORS: Final = {
 # What the peer told us by a TLS alert (RFC 8446, section 6.2), as OpenSSL names it.
 _ALERTS: Final = {
     "UNKNOWN_CA": "it does not know the authority of our certificate",
+    "DECRYPT_ERROR": "it does not know the authority of our certificate",
     "CERTIFICATE_EXPIRED": "it says that our certificate has expired or is not valid now",
     "CERTIFICATE_REVOKED": "it says that our certificate has been revoked",
     "CERTIFICATE_REQUIRED": "it demands a certificate and we have shown none",
@@ -56,6 +60,14 @@ _ALERTS: Final = {
     "CERTIFICATE_UNKNOWN": "it does not accept our certificate",
     "PROTOCOL_VERSION": "it does not speak TLS 1.3",
 }
+
+_NOT_TLS: Final = (
+    "WRONG_VERSION_NUMBER",
+    "HTTP_REQUEST",
+    "UNSUPPORTED_PROTOCOL",
+    "PACKET_LENGTH_TOO_LONG",
+    "RECORD_LAYER_FAILURE",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +158,41 @@ def explain(error: BaseException) -> str:
         for name, meaning in _ALERTS.items():
             if reason.endswith("ALERT_" + name):
                 return f"the peer refuses us: {meaning}"
-        if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNSUPPORTED_PROTOCOL"):
+        if reason in _NOT_TLS:
             return "the peer does not speak TLS 1.3"
         if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             return "the peer has shown no certificate"
         return reason.lower().replace("_", " ") or "TLS failed"
+    if isinstance(error, OSError) and error.errno is not None:
+        # asyncio's own text is less clear than the system's; a resolver's numbers are below 0.
+        return (os.strerror(error.errno) if error.errno > 0 else str(error.strerror)).lower()
     return str(error) or type(error).__name__
+
+
+def telling(note: Callable[[str], None]) -> type[ssl.SSLObject]:
+    """Return what a node's context makes its connections of (`sslobject_class`): a failed handshake
+    is noted, and the peer gets the alert that says why.
+
+    asyncio closes the socket at the first error, with the alert still in its buffer; it is sent if
+    the error looks like a wait for the peer's answer. The handshake's timeout still runs.
+    """
+
+    class Telling(ssl.SSLObject):
+        _failed: ssl.SSLError | None = None
+
+        def do_handshake(self) -> None:
+            if self._failed is not None:
+                raise self._failed
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                self._failed = error
+                note(f"TLS handshake failed: {explain(error)}")
+                raise ssl.SSLWantReadError from error
+
+    return Telling
 
 
 def _fill(context: ssl.SSLContext, files: TlsFiles, role: Role) -> ssl.SSLContext:
