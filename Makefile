@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet
 BUILD_NEEDS = $$($(BIN)/python -c 'import tomllib; \
 	print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
 
-.PHONY: help demo test build style lint test-net nightly bench models annotate format clean FORCE
+.PHONY: help demo test build style lint test-net nightly bench models parity annotate format clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,10 +57,13 @@ bench: $(VENV)/stamp-dev ## what a packet costs, beside scikit-learn and JSON
 	@$(BIN)/python -m tests.bench.spine --scratch build/bench
 
 models: $(VENV)/stamp-dev ## train the bundles of models/ anew on the captures in IDS_DATA
-	@for features in top20 all; do \
-		$(BIN)/ids-appliance train --data "$(IDS_DATA)" --only-shippable \
-			--features "$$features" --out "models/iot-$$features"; \
-	done
+	@$(BIN)/ids-appliance train --data "$(IDS_DATA)" --only-shippable \
+		--features top20 --out models/iot-top20
+	@$(BIN)/ids-appliance train --data "$(IDS_DATA)" --only-shippable \
+		--features all --out models/iot-all60
+
+parity: $(VENV)/stamp-dev ## prove that models/ equal scikit-learn on every packet in IDS_DATA
+	@$(BIN)/python -m tests.parity
 
 format: $(VENV)/stamp-dev ## let ruff format the Python files
 	@$(BIN)/ruff check --fix-only --quiet .

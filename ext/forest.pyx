@@ -131,11 +131,10 @@ cdef class Forest:
         self.nodes = <Node *>aligned_alloc(64, (n * sizeof(Node) + 63) // 64 * 64)
         if self.nodes == NULL:
             raise MemoryError()
-        self.n_trees = <uint32_t>n_trees
         self.n_nodes = <uint32_t>n
         # ends[0..depth-1]: where the subtrees end that are still to come, the next one on top.
         ends = np.empty(n + 1, np.uint32)
-        for t in range(self.n_trees):
+        for t in range(<uint32_t>n_trees):
             start = starts[t]
             end = starts[t + 1]
             ends[0] = end
@@ -174,6 +173,8 @@ cdef class Forest:
         self.n_leaves = found
         self.leaves = &leaves[0]
         self.tree_starts = &starts[0]
+        # Last: without trees nothing is evaluated.
+        self.n_trees = <uint32_t>n_trees
 
     def evaluate(self, const uint8_t[:, ::1] cells, double[::1] out):
         """Write P(malicious) of each cell.
@@ -183,6 +184,8 @@ cdef class Forest:
         """
         cdef Py_ssize_t i, n = cells.shape[0]
         cdef uint16_t codes[MAX_FEATURES]
+        if self.n_trees == 0:
+            raise ValueError("the forest was not built")
         if out.shape[0] != n or (n and cells.shape[1] != self.key_bytes):
             raise ValueError("cells must be (n, %d) and out (n,)" % self.key_bytes)
         if n == 0:
@@ -196,6 +199,8 @@ cdef class Forest:
         """Write P(malicious) of each packet record; rows: (n, 60), out: (n,)."""
         cdef Py_ssize_t i, n = rows.shape[0]
         cdef uint16_t codes[MAX_FEATURES]
+        if self.n_trees == 0:
+            raise ValueError("the forest was not built")
         if out.shape[0] != n or rows.shape[1] != N_COLUMNS:
             raise ValueError("rows must be (n, %d) and out (n,)" % N_COLUMNS)
         with nogil:

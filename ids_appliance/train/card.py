@@ -36,8 +36,12 @@ def describe(
             }
             used.append(fact | ({"damage": report.detail} if report.detail else {}))
         else:
-            own = not permitted and report.status not in ("skipped", "missing")
-            why = "terms do not permit it" if own else f"{report.status}: {report.detail}"
+            if not permitted and report.status not in ("skipped", "missing"):
+                why = "terms do not permit it"
+            elif report.status == "used":
+                why = "no packet in it that can be judged"
+            else:
+                why = f"{report.status}: {report.detail}"
             left_out.append({"file": entry.file, "why": why})
     repos = sorted({r.entry.repo for r in corpus.reports})
     found = Counter(corpus.labels.tolist())
@@ -100,9 +104,9 @@ def _expectations(metrics: Mapping[str, Any]) -> list[str]:
         "Packets of one scan or one device are near twins, so a random split of packets tests on "
         "what was trained on. **Expect the figures of the split by origin**, not the first line.",
         "",
-        "| split | accuracy | precision | recall | F1 | weighted F1 | false alarms | majority "
-        "class: accuracy | size rule: F1 |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| split | accuracy | precision | recall | F1 | weighted F1 | found, mean of origins | "
+        "false alarms | the same, mean of origins | majority class: accuracy | size rule: F1 |",
+        "|---" * 11 + "|",
     ]
     for name, text in SPLITS.items():
         if name in metrics:
@@ -111,7 +115,8 @@ def _expectations(metrics: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"| {text}: {m['packets']:,} packets | {m['accuracy']:.3f} | "
                 f"{bad['precision']:.3f} | {bad['recall']:.3f} | {bad['f1']:.3f} | "
-                f"{m['weighted']['f1']:.3f} | {_percent(m['false_alarms'])} | "
+                f"{m['weighted']['f1']:.3f} | {_percent(m['found_mean_of_origins'])} | "
+                f"{_percent(m['false_alarms'])} | {_percent(m['false_alarms_mean_of_origins'])} | "
                 f"{b['majority_class']['accuracy']:.3f} | {b['size_rule']['malicious']['f1']:.3f} |"
             )
     lines += [
@@ -130,6 +135,11 @@ def _expectations(metrics: Mapping[str, Any]) -> list[str]:
             own = m["found_by_family"].get(family)
             cells.append(f"{_percent(own['found'])} of {own['packets']:,}" if own else "-")
         lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    lines += ["", "Share of malicious packets found, by origin:", ""]
+    for split in ("origin", "foreign"):
+        own = metrics.get(split, {}).get("found_by_origin", {})
+        shares = [f"{o} {_percent(f['found'])} of {f['packets']:,}" for o, f in own.items()]
+        lines += [f"- {split}: {', '.join(shares)}"] if shares else []
     lines += ["", "Worst origins (left out of training; share judged wrongly):", ""]
     for split in ("origin", "foreign"):
         lines += [

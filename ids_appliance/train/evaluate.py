@@ -145,6 +145,11 @@ def measure(packets: Packets, judged: Judged, threshold: float) -> Metrics:
         "false_alarms_mean_of_origins": _round(np.mean(alarms)) if alarms else None,
         "found_mean_of_origins": _round(np.mean(hits)) if hits else None,
         "found_by_family": found,
+        "found_by_origin": {
+            o["origin"]: {"packets": o["packets"], "found": o["flagged"]}
+            for o in origins
+            if o["class"] == "malicious"
+        },
         "baselines": {
             "majority_class": _scores(malicious, judged.majority > 0.5),
             "size_rule": _scores(malicious, judged.size_rule > 0.5),

@@ -141,6 +141,17 @@ def test_malicious_structures_are_refused(name, change, message):
         Forest(changed(name, change))
 
 
+def test_nothing_half_built_is_evaluated():
+    forest = Forest.__new__(Forest)
+    with pytest.raises(ValueError, match="leaves"):
+        forest.__init__(changed("leaves", lambda a: a[:-1]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not built"):
+            forest.evaluate_rows(random_rows(1, 1), np.empty(1))
+        with pytest.raises(ValueError, match="built once"):
+            forest.__init__(random_arrays(1))
+
+
 def test_names_are_exact():
     arrays = random_arrays(1)
     with pytest.raises(ValueError, match="extra"):
