@@ -60,7 +60,8 @@ class Material:
     corpus: Corpus
     packets: Packets
     foreign: Packets | None
-    """Packets of repositories whose terms do not permit to ship: never trained on."""
+    """Packets of repositories whose terms do not permit to ship, of origins that no packet trained
+    on comes from."""
     terms: dict[str, Terms]
 
 
@@ -98,7 +99,9 @@ def gather(options: Options, *, progress: Progress = _silent) -> Material:
     if options.terms:
         permitted = np.array([_ships(terms, r.entry.repo) for r in corpus.reports])[corpus.file]
         ours = usable & permitted
-        foreign = packets.take(usable & ~permitted)
+        # An origin that some other repository of ours shares has been seen after all.
+        seen = np.isin(packets.groups, np.unique(packets.groups[ours]))
+        foreign = packets.take(usable & ~permitted & ~seen)
     if set(np.unique(classes[ours]).tolist()) != {0, 1}:
         raise LabelError(
             f"{options.data} gives {int(ours.sum())} packets to train on, but not of both classes "
