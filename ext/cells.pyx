@@ -217,7 +217,8 @@ cdef class CellTable:
     cdef int64_t *chain                     # (asks,) next older ask, -1 none
     cdef int64_t bucket_mask
 
-    cdef Py_ssize_t waiting, max_waiting
+    cdef Py_ssize_t waiting                 # packets of the batches whose table this is
+    cdef Py_ssize_t max_waiting
     cdef uint64_t seed[2]
     cdef uint64_t stats[N_STATS]
     cdef uint64_t parse_counters[N_COUNTERS]
@@ -248,6 +249,8 @@ cdef class CellTable:
             raise ValueError("features must be strictly increasing indices below 60")
         if not (1 <= cache_cells <= 1 << 24 and 1 <= max_asks <= 1 << 22 and max_waiting >= 1):
             raise ValueError("cache_cells, max_asks or max_waiting out of range")
+        if not 0 <= model_index <= 255:
+            raise ValueError("a model's index is one byte")
         self.model_id = model_id
         self.model_index = model_index
         self.threshold = threshold
@@ -266,7 +269,7 @@ cdef class CellTable:
             raise MemoryError()
         for i in range(self.n_features):
             self.column[i] = features[i]
-            c = np.ascontiguousarray(cuts[i], dtype=np.uint16)
+            c = np.ascontiguousarray(cuts[i])  # ValueError where it is no row of uint16
             self.key_bytes += 2 if self.wide[i] else 1
             at = 0
             for j in range(c.shape[0]):
@@ -455,7 +458,7 @@ cdef class CellTable:
 
     # One batch ---------------------------------------------------------------------------------
 
-    def assign(self, Assignment a, const uint8_t[::1] data, const uint8_t[::1] host):
+    def assign(self, Assignment a not None, const uint8_t[::1] data, const uint8_t[::1] host):
         """Parse and look up a batch's frames, from where the last call stopped.
 
         data: the batch's buffer; host: HostIdentity.packed(). Returns False if there was no room
@@ -476,10 +479,12 @@ cdef class CellTable:
         if host.shape[0] != sizeof(Host):
             raise ValueError("host is not a HostIdentity's bytes")
         me = <const Host *>&host[0]
+        if me.n_macs > MAX_OWN_MACS or me.n_addresses > MAX_OWN_ADDRESSES:
+            raise ValueError("host is not a HostIdentity's bytes")
+        for i in range(a.assigned, n):
+            if frames[i].offset > size or frames[i].caplen > size - frames[i].offset:
+                raise ValueError("frame %d lies outside its buffer" % i)
         if a.assigned == 0:
-            for i in range(n):
-                if frames[i].offset > size or frames[i].caplen > size - frames[i].offset:
-                    raise ValueError("frame %d lies outside its buffer" % i)
             a.table = self
         elif a.table is not self or a.adopted != a.waiting:
             raise ValueError("the batch waits in another table: adopt it first")
@@ -526,7 +531,7 @@ cdef class CellTable:
             a.oldest = ask
         return 0
 
-    def settle(self, Assignment a):
+    def settle(self, Assignment a not None):
         """Give waiting packets whose ask has been answered their probability; return how many wait
         still. Packets whose ask failed become UNANSWERED. Packets not yet adopted stay as they are.
         """
@@ -556,10 +561,12 @@ cdef class CellTable:
                 a.adopted = kept
         return a.waiting
 
-    def adopt(self, Assignment a):
+    def adopt(self, Assignment a not None):
         """Take a batch over from the table of another model: what still waits is encoded again.
 
-        Returns False if there was no room (call again after answers); with `shed` never.
+        Returns False if there was no room for an ask (call again after answers); with `shed` never.
+        Packets not looked at yet count as waiting here already, so that `max_waiting` holds up new
+        ones; it does not hold up these.
         """
         cdef CellTable old
         cdef Py_ssize_t i, kept
@@ -567,8 +574,10 @@ cdef class CellTable:
         cdef double p = 0
         cdef bint full = False
         if a.table is not self:
-            old = a.table
-            old.waiting -= a.adopted
+            if a.table is not None:
+                old = <CellTable?>a.table
+                old.waiting -= a.waiting
+            self.waiting += a.waiting
             a.table = self
             a.adopted = 0
             a.oldest = -1
@@ -579,16 +588,17 @@ cdef class CellTable:
             ask = self._place(a.wait_rows + i * N_FEATURES, &p, True)
             if ask == -2:
                 self._judge(a, a.wait_frame[i], p)
+                self.waiting -= 1
             elif ask >= 0:
                 a._move(i, kept)
                 a.wait_ask[kept] = ask
                 kept += 1
-                self.waiting += 1
                 if a.oldest < 0 or ask < a.oldest:
                     a.oldest = ask
             elif self.shed:
                 a.v_outcomes[a.wait_frame[i]] = O_SHED
                 self.stats[S_SHED] += 1
+                self.waiting -= 1
             else:
                 full = True
                 break
@@ -630,13 +640,18 @@ cdef class CellTable:
         return first, out_cells, out_rows
 
     def answer(self, int64_t first, const double[::1] probabilities):
-        """Enter the answers of the asks from number `first` on; they go into the cache too."""
+        """Enter the answers of the asks from number `first` on; they go into the cache too.
+
+        A number that is no probability (NaN, outside [0, 1]) is no answer: its ask has failed.
+        """
         cdef Py_ssize_t i
         cdef int64_t at
-        if first < self.ask_tail or first + probabilities.shape[0] > self.ask_sent:
-            raise ValueError("answer to asks that are not under way")
+        self._check(first, probabilities.shape[0])
         for i in range(probabilities.shape[0]):
             at = (first + i) & self.ask_mask
+            if not 0.0 <= probabilities[i] <= 1.0:
+                self.ask_state[at] = A_FAILED
+                continue
             self.ask_state[at] = A_ANSWERED
             self.ask_probability[at] = probabilities[i]
             if not self.identity:
@@ -645,10 +660,14 @@ cdef class CellTable:
     def fail(self, int64_t first, Py_ssize_t n):
         """Mark the asks from number `first` on as unanswered; their packets are UNANSWERED."""
         cdef Py_ssize_t i
-        if first < self.ask_tail or first + n > self.ask_sent:
-            raise ValueError("failure of asks that are not under way")
+        self._check(first, n)
         for i in range(n):
             self.ask_state[(first + i) & self.ask_mask] = A_FAILED
+
+    cdef int _check(self, int64_t first, Py_ssize_t n) except -1:
+        if not self.ask_tail <= first <= self.ask_sent or not 0 <= n <= self.ask_sent - first:
+            raise ValueError("asks that are not under way")
+        return 0
 
     def release(self, assignments):
         """Free the asks that none of the batches under way (in order) waits for any more."""
@@ -656,7 +675,7 @@ cdef class CellTable:
         cdef int64_t keep = self.ask_sent
         cdef int64_t at, ask
         for item in assignments:
-            a = item
+            a = <Assignment?>item
             if a.table is self and a.waiting and a.oldest >= 0 and a.oldest < keep:
                 keep = a.oldest
         while self.ask_tail < keep:

@@ -15,6 +15,7 @@ instant how many are still under way, so that
     delivered = judged + unparsable + own + echo + unanswered + shed + under way
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from ids_appliance.types import (
     CellRequest,
     Classifier,
     FrameBatch,
+    Grid,
     JudgedBatch,
     Outcome,
     Source,
@@ -38,24 +40,36 @@ from ids_appliance.types import (
 
 MAX_MODELS = 256
 """Models one run may see: an index into them is one byte."""
+MAX_TABLES = 4
+"""Models in use at a time, about 10 MB each. While packets still wait for so many of them, new
+batches stay with the newest of these; a node cannot push memory full."""
+MAX_MOVES = 8
+"""Stale answers in a row, none of them followed by a true one, after which a further one counts
+as no answer: else a classifier that changes its model each time would be asked for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the pipeline; memory is flat under any load."""
+    """What bounds the pipeline; memory is flat under any load. The first three hold per model, of
+    which there are at most MAX_TABLES at a time."""
 
     cache_cells: int = 65_536
-    """Known cells kept per model."""
+    """Known cells kept."""
     max_asks: int = 16_384
     """Cells with the classifier at a time."""
     max_waiting: int = 65_536
-    """Packets that wait for an answer at a time; 120 bytes each."""
+    """Packets that wait for an answer at a time; 132 bytes each."""
     max_batches: int = 4_096
-    """Batches under way at a time."""
+    """Batches under way at a time, about 2 KB each. At this and the next limit the source waits,
+    live too: the ring is the buffer then, and the kernel counts what it has no room for."""
+    max_frames: int = 131_072
+    """Frames under way at a time, judged ones included that wait for those before them (batches
+    finish in order); 79 bytes each. The batch that reaches it is still taken."""
     max_rows: int = 1_024
     """Cells in one request."""
     shed: bool = False
-    """Full: give new packets up (live) instead of letting the source wait (offline)."""
+    """Asks or waiting packets full: give new packets up (live) instead of letting the source wait
+    (offline)."""
 
 
 class Pipeline:
@@ -79,20 +93,30 @@ class Pipeline:
         self._asked: dict[int, tuple[CellTable, int, int]] = {}
         self._held: CellRequest | None = None
         self._seq = 0
+        self._moves = 0
         self._delivered = 0
+        self._frames = 0
+        self._books = threading.Lock()  # so that no table is counted twice while it retires
         self._outcomes = np.zeros(len(Outcome), dtype=np.uint64)
         self._retired = dict.fromkeys((*COUNTER_NAMES, *STAT_NAMES), 0)
         self._model_ids: list[bytes] = []
         self._tables: list[CellTable] = []
-        self._follow_model()
+        self._follow(classifier.grid)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Judge until the source ends or `stop` says so; then wait for what is under way."""
+        """Judge until the source ends or `stop` says so; then wait for what is under way.
+
+        `stop` is called after each batch, each None of the source's, and each tenth of a second
+        while too much is under way."""
         for batch in self._source.batches():
             if batch is not None:
                 self._accept(batch)
             self._pump(0.0)
-            if stop():
+            stopped = stop()
+            while self._full() and not stopped:
+                self._pump(0.1)
+                stopped = stop()
+            if stopped:
                 break
         while self._underway:
             self._pump(0.1)
@@ -102,19 +126,26 @@ class Pipeline:
         self._host = host.packed()
 
     def counters(self) -> dict[str, int]:
-        """Return every total by name; the identity in this module's docstring holds."""
-        totals = dict(self._retired)
-        for table in self._tables:
-            _add(totals, table)
-        outcomes = {o.name.lower(): int(self._outcomes[o]) for o in Outcome if o != Outcome.WAITING}
-        under_way = self._delivered - sum(outcomes.values())
-        return {"delivered": self._delivered, **outcomes, "under_way": under_way, **totals}
+        """Return every total by name; the identity in this module's docstring holds.
+
+        May be called from any thread."""
+        with self._books:
+            totals = dict(self._retired)
+            for table in self._tables:
+                _add(totals, table)
+        counts = self._outcomes.tolist()  # before `delivered`, which grows first
+        delivered = self._delivered
+        outcomes = {o.name.lower(): counts[o] for o in Outcome if o != Outcome.WAITING}
+        under_way = delivered - sum(outcomes.values())
+        return {"delivered": delivered, **outcomes, "under_way": under_way, **totals}
 
     # Frames in ---------------------------------------------------------------------------------
 
     def _accept(self, batch: FrameBatch) -> None:
-        self._follow_model()
+        if len(self._tables) < MAX_TABLES:
+            self._follow(self._classifier.grid)
         self._delivered += len(batch.frames)
+        self._frames += len(batch.frames)
         assignment = Assignment(batch.frames)
         self._underway.append(assignment)
         table = self._tables[-1]
@@ -125,12 +156,13 @@ class Pipeline:
             while assignment.adopted < assignment.waiting:
                 self._pump(0.1)
             table = assignment.table
-        while len(self._underway) > self._limits.max_batches:
-            self._pump(0.1)
 
-    def _follow_model(self) -> None:
-        """Open a table for the classifier's present model; older batches keep theirs."""
-        grid = self._classifier.grid
+    def _full(self) -> bool:
+        limits = self._limits
+        return len(self._underway) >= limits.max_batches or self._frames >= limits.max_frames
+
+    def _follow(self, grid: Grid) -> None:
+        """Open a table for a model that has come; older batches keep theirs."""
         if self._tables and self._tables[-1].model_id == grid.model_id:
             return
         if grid.model_id not in self._model_ids:
@@ -190,16 +222,22 @@ class Pipeline:
             and len(probabilities) == n
         ):
             table.answer(first, probabilities)
-        elif (
-            answer.status is AnswerStatus.STALE and self._classifier.grid.model_id != table.model_id
+            self._moves = 0
+            return
+        grid = self._classifier.grid  # looked at once: the link may change it at any time
+        if (
+            answer.status is AnswerStatus.STALE
+            and grid.model_id != table.model_id
+            and self._moves < MAX_MOVES
         ):
-            self._abandon(table)
+            self._moves += 1
+            self._abandon(table, grid)
         else:
             table.fail(first, n)
 
-    def _abandon(self, stale: CellTable) -> None:
-        """Encode all that waits in a stale model's table again, with the present model's grid."""
-        self._follow_model()
+    def _abandon(self, stale: CellTable, grid: Grid) -> None:
+        """Encode all that waits in a stale model's table again, with another model's grid."""
+        self._follow(grid)
         table = self._tables[-1]
         self._asked = {seq: asked for seq, asked in self._asked.items() if asked[0] is not stale}
         if self._held is not None and self._held.seq not in self._asked:
@@ -231,6 +269,7 @@ class Pipeline:
             if first.assigned < len(first.frames):
                 break
             self._underway.popleft()
+            self._frames -= len(first.frames)
             done = True
             self._outcomes += np.bincount(first.outcomes, minlength=len(Outcome)).astype(np.uint64)
             self._sink.take(
@@ -252,8 +291,9 @@ class Pipeline:
                 self._retire(table)
 
     def _retire(self, table: CellTable) -> None:
-        _add(self._retired, table)
-        self._tables.remove(table)
+        with self._books:
+            _add(self._retired, table)
+            self._tables.remove(table)
 
 
 def _add(totals: dict[str, int], table: CellTable) -> None:
