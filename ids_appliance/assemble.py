@@ -7,6 +7,7 @@ from pathlib import Path
 from ids_appliance._features import HostIdentity
 from ids_appliance.capture.file import CaptureFile
 from ids_appliance.capture.interfaces import capture_points, identity, offload_warning
+from ids_appliance.capture.netlink import links
 from ids_appliance.capture.ring import RingOptions, RingSource
 from ids_appliance.classify.bundle import Bundle, load_bundle
 from ids_appliance.classify.local import LocalClassifier
@@ -48,6 +49,8 @@ class Live:
     names: tuple[str, ...]
     """What is captured: a bridge stands for its ports."""
     host: Callable[[], HostIdentity]
+    """Who the gateway is on those of them that exist at the moment. Raises InterfaceError where
+    one goes away meanwhile, which is a change of its own."""
     warnings: tuple[str, ...]
     """What people should know about the interfaces, one line each."""
 
@@ -60,11 +63,16 @@ def live(
 ) -> Live:
     """Open the capture points. Raises InterfaceError, PermissionMissing."""
     names = capture_points(interfaces)
+    warnings = [w for w in map(offload_warning, names) if w is not None]
+    if left_out := identity(names).left_out:
+        warnings.append(
+            f"this machine has {left_out} MACs and addresses too many: "
+            "frames it sends from those count as somebody else's"
+        )
 
     def host() -> HostIdentity:
-        found = identity(names)
+        there = {link.name for link in links().values()}
+        found = identity([name for name in names if name in there])
         return HostIdentity(found.macs, found.addresses, all_ports=found.all_ports)
 
-    source = RingSource(names, options, on_event=on_event)
-    warnings = tuple(w for w in map(offload_warning, names) if w is not None)
-    return Live(source, names, host, warnings)
+    return Live(RingSource(names, options, on_event=on_event), names, host, tuple(warnings))

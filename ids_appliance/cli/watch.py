@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ids_appliance.capture.ring import RingOptions
 from ids_appliance.cli.judging import MODEL, account, open_classifier
 from ids_appliance.cli.options import node_options
 from ids_appliance.cli.tables import sender_table
+from ids_appliance.errors import InterfaceError
 from ids_appliance.pipeline import Limits, Pipeline
 from ids_appliance.telemetry.senders import SenderTotals, sender_text
 
@@ -53,16 +54,25 @@ class _Report:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying in the middle."""
+    """Collect the first SIGINT or SIGTERM instead of dying in the middle; a second one ends the
+    command as if this were not here, because a node may keep it waiting."""
     seen: list[int] = []
-    before = {
-        s: signal.signal(s, lambda n, _: seen.append(n)) for s in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, _frame: object) -> None:
+        seen.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
     try:
         yield seen
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
 
 @click.command()
@@ -108,7 +118,8 @@ def command(
 
     Name the interfaces towards the devices to protect; a bridge stands for all its ports. Frames
     are seen in both directions, each once; the gateway's own are left out. A node that does not
-    answer costs the packets that wait for it, which are counted. Ctrl-C ends it with an account.
+    answer costs the packets that wait for it, which are counted. Ctrl-C ends it with an account,
+    once those are answered or past their deadline; a second Ctrl-C ends it at once.
 
     Needs CAP_NET_RAW: run as root, or give the Python of this installation that capability.
 
@@ -118,41 +129,36 @@ def command(
       ids-appliance watch br-lan --node 192.0.2.10:7447 --cert gw.pem --key gw.key --ca ca.pem
     """
     ring = RingOptions(blocks=max(2, ring_mib * 4), promiscuous=promiscuous)
-    live = assemble.live(interfaces, ring, on_event=lambda line: click.echo(line, err=True))
-    try:
+    with ExitStack() as stack:
+        live = assemble.live(interfaces, ring, on_event=lambda line: click.echo(line, err=True))
+        stack.callback(live.source.close)
         for warning in live.warnings:
             click.echo(f"Warning: {warning}", err=True)
         classifier = open_classifier(model, options)
-    except BaseException:
-        live.source.close()
-        raise
-    report = _Report(form, top=top)
-    pipeline = Pipeline(
-        live.source, classifier, report.senders, host=live.host(), limits=Limits(shed=True)
-    )
-    start = due = time.monotonic()
-    changes = live.source.changes
+        stack.callback(classifier.close)
+        report = _Report(form, top=top)
+        pipeline = Pipeline(
+            live.source, classifier, report.senders, host=live.host(), limits=Limits(shed=True)
+        )
+        start = due = time.monotonic()
+        changes = live.source.changes
 
-    def totals() -> dict[str, int]:
-        return live.source.counters() | pipeline.counters()
-
-    with _stopped_by_signals() as signals:
-        click.echo(f"watching {', '.join(live.names)}", err=True)
+        def totals() -> dict[str, int]:
+            return live.source.counters() | pipeline.counters()
 
         def tick() -> bool:
             nonlocal due, changes
             now = time.monotonic()
             if live.source.changes != changes:
                 changes = live.source.changes
-                pipeline.set_host(live.host())
+                with suppress(InterfaceError):  # gone just now: the next change is on its way
+                    pipeline.set_host(live.host())
             if now >= due + 1.0:
                 due += float(int(now - due))
                 report.tell(totals())
             return bool(signals) or (seconds is not None and now - start >= seconds)
 
-        try:
-            pipeline.run(tick)
-        finally:
-            classifier.close()
-            live.source.close()
+        signals = stack.enter_context(_stopped_by_signals())
+        click.echo(f"watching {', '.join(live.names)}", err=True)
+        pipeline.run(tick)
     report.tell(totals())

@@ -188,3 +188,73 @@ def test_without_the_capability_it_is_named(routed, model):
     )
     assert done.returncode == 2 and "CAP_NET_RAW" in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def watching(net, *arguments):
+    process = subprocess.Popen(
+        net.command("gw", *WATCH, "lan0", "--format", "jsonl", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stderr.readline()
+    assert "watching lan0" in line, line + process.stderr.read()
+    return process
+
+
+def ended(process):
+    """End what may be left of a process and its pipes."""
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_an_interface_that_goes_away_is_waited_for(routed, model):
+    net = routed
+    process = watching(net, "--model", str(model))
+    try:
+        net.ip("lan", "link del eth0")
+        assert "lan0 is down or gone" in process.stderr.readline()
+        before = last_report(process, lambda _: True)["counters"]["delivered"]
+        net.veth(("lan", "eth0"), ("gw", "lan0"))
+        assert "lan0 is up" in process.stderr.readline()
+        with net.packet_socket("lan", "eth0") as raw:
+            for frame in udp_frames(net, 10):
+                raw.send(frame)
+        last_report(process, lambda r: r["counters"]["delivered"] >= before + 10)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0, process.stderr.read()
+    finally:
+        ended(process)
+
+
+def test_a_second_signal_does_not_wait_for_the_node(routed, model):
+    """The first one waits for what is under way; with a hung node that lasts a deadline."""
+    net = routed
+    net.ip("gw", "link set lo up")
+    node = subprocess.Popen(
+        net.command("gw", sys.executable, "-m", "ids_appliance", "classifier")
+        + ["--listen", "127.0.0.1:0", "--plaintext", "--model", str(model)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    address = node.stdout.readline().split()[2].rstrip(",")
+    process = watching(net, "--node", address, "--plaintext", "--deadline", "600")
+    try:
+        node.kill()
+        node.wait()
+        with net.packet_socket("lan", "eth0") as raw:
+            for frame in udp_frames(net, 50):
+                raw.send(frame)
+        last_report(process, lambda r: r["counters"]["under_way"] >= 50)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 1
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        ended(process)
+        node.stdout.close()
