@@ -99,7 +99,11 @@ def _node(model: Path, transport: str) -> Iterator[tuple[str, int]]:
         yield parse_address(line.split()[2])
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        try:
+            process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
 
 
 def _truth(capture: Path) -> tuple[U8, list[str]]:

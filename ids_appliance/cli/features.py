@@ -6,8 +6,8 @@ import sys
 import click
 import numpy as np
 
+from ids_appliance import assemble
 from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
-from ids_appliance.capture.file import CaptureFile
 from ids_appliance.cli.identity import identity, identity_options
 from ids_appliance.schema import FEATURE_NAMES, N_FEATURES
 from ids_appliance.types import SENDER, U8, U16, U64, FrameBatch, Outcome
@@ -52,7 +52,7 @@ def command(
     if form == "csv":
         click.echo(",".join((("capture",) if with_name else ()) + ("frame", *FEATURE_NAMES)))
     for path in captures:
-        source = CaptureFile(path)
+        source = assemble.capture_file(path)
         try:
             for batch in source.batches():
                 if batch is not None:
@@ -65,7 +65,7 @@ def command(
         for name, value in source.counters().items():
             totals[name] = totals.get(name, 0) + value
         if source.problem:
-            problems.append(f"{path}: {source.problem}")
+            problems.append(source.problem)
     if stats:
         totals |= {n: int(v) for n, v in zip(COUNTER_NAMES, parsed, strict=True)}
         for outcome in (Outcome.JUDGED, Outcome.UNPARSABLE, Outcome.OWN):

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,15 @@ def command(
       ids-appliance predict lan.pcap --node 192.0.2.10:7447 --cert gw.pem --key gw.key --ca ca.pem
     """
     host = identity(macs, addresses)
-    source = assemble.capture_file(capture)
-    classifier = open_classifier(model, options)
     sink = _Rows(form, with_model=with_model)
-    if form == "csv":
-        click.echo("frame,probability,verdict" + (",model" if with_model else ""))
-    try:
+    with (
+        closing(assemble.capture_file(capture)) as source,
+        closing(open_classifier(model, options)) as classifier,
+    ):
+        if form == "csv":
+            click.echo("frame,probability,verdict" + (",model" if with_model else ""))
         pipeline = Pipeline(source, classifier, sink, host=host, limits=Limits())
         pipeline.run()
-    finally:
-        classifier.close()
-        source.close()
     counters = pipeline.counters()
     if form == "summary":
         click.echo(sender_table(sink.senders.top(20), total=len(sink.senders.rows)))
@@ -110,9 +109,9 @@ def command(
     if stats:
         for name, value in (source.counters() | counters | classifier.counters()).items():
             click.echo(f"{name:24} {value:>14,}", err=True)
-    if source.problem:
-        click.echo(f"Error: {capture}: {source.problem}", err=True)
-        sys.exit(2)
-    if counters["unanswered"] or counters["shed"]:
+    if counters["unanswered"]:
         click.echo(f"Error: not every packet was judged: {account(counters)}", err=True)
-        sys.exit(1)
+    if source.problem:
+        click.echo(f"Error: {source.problem}", err=True)
+    if source.problem or counters["unanswered"]:
+        sys.exit(2 if source.problem else 1)

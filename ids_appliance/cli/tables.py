@@ -9,15 +9,21 @@ def sender_table(
     rows: Sequence[Totals], *, total: int, truth: Mapping[bytes, str] | None = None
 ) -> str:
     """Return a table per sender; `truth` adds a column, keyed by the row's SENDER bytes."""
+    names = [sender_text(row.sender) for row in rows]
+    # A MAC and a whole IPv6 address would be wider than the rest of the line.
+    names = [name if len(name) < 41 else name[:39] + "…" for name in names]
+    width = max(map(len, names), default=6) + 1
+    n = max((len(f" {row.packets:,}") for row in rows), default=0)  # after weeks: billions
+    n = max(n, len(" malicious"))
     lines = [
-        f"{'sender':45}{'packets':>10}{'judged':>10}{'malicious':>11}{'share':>8}{'mean p':>8}"
-        + ("  truth" if truth is not None else "")
+        f"{'sender':{width}}{'packets':>{n}}{'judged':>{n}}{'malicious':>{n}}"
+        f"{'share':>8}{'mean p':>8}" + ("  truth" if truth is not None else "")
     ]
-    for row in rows:
+    for name, row in zip(names, rows, strict=True):
         mean = row.probability_sum / row.judged if row.judged else 0.0
         lines.append(
-            f"{sender_text(row.sender)[:44]:45}{row.packets:>10,}{row.judged:>10,}"
-            f"{row.malicious:>11,}{row.share:>8.1%}{mean:>8.3f}"
+            f"{name:{width}}{row.packets:>{n},}{row.judged:>{n},}{row.malicious:>{n},}"
+            f"{row.share:>8.1%}{mean:>8.3f}"
             + (f"  {truth.get(row.sender, '')}" if truth is not None else "")
         )
     if total > len(rows):
