@@ -39,7 +39,7 @@ from ids_appliance.types import (
 )
 
 MAX_MODELS = 256
-"""Models one run may see: an index into them is one byte."""
+"""Models told apart at a time: an index into them is one byte."""
 MAX_TABLES = 4
 """Models in use at a time, about 10 MB each. While packets still wait for so many of them, new
 batches stay with the newest of these; a node cannot push memory full."""
@@ -165,10 +165,7 @@ class Pipeline:
         """Open a table for a model that has come; older batches keep theirs."""
         if self._tables and self._tables[-1].model_id == grid.model_id:
             return
-        if grid.model_id not in self._model_ids:
-            if len(self._model_ids) == MAX_MODELS:
-                raise ModelLimit(f"more than {MAX_MODELS} models in one run: start again")
-            self._model_ids.append(grid.model_id)
+        index = self._index(grid.model_id)
         self._tables.append(
             CellTable(
                 grid.model_id,
@@ -179,9 +176,25 @@ class Pipeline:
                 max_asks=self._limits.max_asks,
                 max_waiting=self._limits.max_waiting,
                 shed=self._limits.shed,
-                model_index=self._model_ids.index(grid.model_id),
+                model_index=index,
             )
         )
+
+    def _index(self, model_id: bytes) -> int:
+        """Give a model its index in judged batches; that of one long gone if all are given."""
+        ids = self._model_ids
+        if model_id in ids:
+            return ids.index(model_id)
+        if len(ids) < MAX_MODELS:
+            ids.append(model_id)
+            return len(ids) - 1
+        used = {ids.index(table.model_id) for table in self._tables}
+        used.update(*(np.unique(a.models).tolist() for a in self._underway))
+        free = next((i for i in range(MAX_MODELS) if i not in used), None)
+        if free is None:
+            raise ModelLimit(f"packets under way were judged by {MAX_MODELS} models")
+        ids[free] = model_id
+        return free
 
     # Cells out, answers in ---------------------------------------------------------------------
 

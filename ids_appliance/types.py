@@ -164,7 +164,8 @@ class JudgedBatch:
     models: U8
     """(n,) index into `model_ids`; meaningful where the outcome is JUDGED."""
     model_ids: tuple[bytes, ...]
-    """Models this run has seen so far; one, unless a model was changed under way."""
+    """Models of this run; one, unless a model was changed under way. An index means the same only
+    within a batch: after 256 models it is given anew."""
 
 
 @runtime_checkable

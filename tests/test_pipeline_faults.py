@@ -181,6 +181,28 @@ def test_models_pushed_without_end_do_not_take_memory_without_end(
     assert len(made) <= 8
 
 
+def test_a_run_outlives_more_models_than_an_index_counts() -> None:
+    models = [grid(i, identity=True) for i in range(700)]
+    classifier = Programmed(
+        lambda request: Answer(
+            request.seq, request.model_id, AnswerStatus.ANSWERED, np.array([0.25])
+        )
+    )
+
+    class Pushes(ListSource):
+        def batches(self) -> Iterator[FrameBatch | None]:
+            for i, model in enumerate(models):
+                classifier.grid = model
+                yield batch_of([udp(i, 1)], first=i + 1)
+
+    sink = Collect()
+    limits = Limits(max_asks=1, cache_cells=8)
+    Pipeline(Pushes([]), classifier, sink, limits=limits).run()
+    judging = [b.model_ids[b.models[0]] for b in sink.batches]
+    assert judging == [model.model_id for model in models]
+    assert len(sink.batches[-1].model_ids) == pipeline.MAX_MODELS
+
+
 def test_frames_under_way_are_bounded_and_stop_is_heeded_meanwhile() -> None:
     """One packet whose answer does not come holds up all that follow, known as they are."""
     asked = 0
