@@ -143,6 +143,19 @@ cdef inline bint _own_address(const Host *host, uint8_t family, const uint8_t *a
     return False
 
 
+cdef inline bint _never_routed(const Sender *sender) noexcept nogil:
+    # No router forwards from the unspecified address or from IPv6 link-local (RFC 4291 2.5): sent
+    # with our MAC it is ours, a probe for a duplicate or a lease (RFC 4862, RFC 2131). IPv4's
+    # 169.254/16 is not in this list: Linux does forward it.
+    cdef int i
+    if sender.family == 6 and sender.address[0] == 0xFE and (sender.address[1] & 0xC0) == 0x80:
+        return True
+    for i in range(16):
+        if sender.address[i]:
+            return False
+    return True
+
+
 cdef inline void _payload(const uint8_t *p, uint32_t start, uint32_t end, uint16_t *row) noexcept nogil:
     # Bytes start .. end of the packet, at most 32; the row is zero already.
     cdef int n, i
@@ -487,7 +500,8 @@ cdef inline int parse_frame(const uint8_t *data, const Frame *frame, const Host 
     else:
         ours = direction == DIR_OUTGOING
     if ours:
-        if row[F_IS_ARP] or (sender.family and _own_address(host, sender.family, sender.address)):
+        if row[F_IS_ARP] or (sender.family and (
+                _never_routed(sender) or _own_address(host, sender.family, sender.address))):
             return P_OWN
         sender.side = 1
         ttl_on_arrival(p, cap, row)

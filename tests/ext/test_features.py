@@ -1,5 +1,6 @@
 """Every edge case by name on both twins, then both twins against each other on anything at all."""
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -652,6 +653,21 @@ def test_forwarded_ttl_saturates_and_a_cut_one_stays_0() -> None:
     assert judged(from_us(f.ipv4(f.tcp(), ttl=0)), Direction.OUTGOING)[1][TTL] == 1
     assert judged(from_us(f.ipv4(f.tcp())[:8]), Direction.OUTGOING)[1][TTL] == 0
     assert judged(from_us(f.ipv6(f.tcp())[:7], f.IPV6), Direction.OUTGOING)[1][TTL] == 0
+
+
+@pytest.mark.parametrize("source", ["::", "fe80::1", "febf::1", "0.0.0.0"])
+def test_what_no_router_forwards_is_our_own(source: str) -> None:
+    """Probes for duplicates and leases leave before we have the address."""
+    packed = ipaddress.ip_address(source).packed
+    packet = (f.ipv4 if len(packed) == 4 else f.ipv6)(f.udp(), source=packed)
+    frame = from_us(packet, f.IPV4 if len(packed) == 4 else f.IPV6)
+    assert judged(frame, Direction.OUTGOING)[0] == Outcome.OWN
+    assert judged(frame, Direction.HOST)[0] == Outcome.JUDGED
+
+
+def test_ipv4_link_local_is_forwarded_by_linux() -> None:
+    frame = from_us(f.ipv4(f.udp(), source=bytes([169, 254, 0, 1])))
+    assert judged(frame, Direction.OUTGOING)[0] == Outcome.JUDGED
 
 
 INCOMING = [Direction.HOST, Direction.BROADCAST, Direction.MULTICAST, Direction.OTHERHOST]

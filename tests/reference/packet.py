@@ -4,6 +4,7 @@ Written from docs/features.md alone and read top to bottom like it; it shares no
 ext/packet.pxd, which it is the oracle of. Python's own slicing keeps every read inside the frame.
 """
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,7 +94,8 @@ def judge(frame: bytes, linktype: int, direction: int, host: Host) -> Judged:
     # Only what leaves through us, or what a capture cannot tell from it, can be ours.
     leaving = host.known and direction in (OUTGOING, UNKNOWN)
     ours = leaving and (direction == OUTGOING if mac is None else mac in host.macs)
-    own = ours and (kind == ARP or address in host.addresses)
+    unroutable = bool(address) and (not any(address) or _link_local(address))
+    own = ours and (kind == ARP or address in host.addresses or unroutable)
     echo = leaving and not ours and direction == OUTGOING and host.all_ports
     forwarded = ours and not own
     columns = record(kind, packet, forwarded, raised)
@@ -101,6 +103,10 @@ def judge(frame: bytes, linktype: int, direction: int, host: Host) -> Judged:
     return Judged(
         outcome, columns if outcome == JUDGED else None, raised, mac, address, int(forwarded)
     )
+
+
+def _link_local(address: bytes) -> bool:
+    return len(address) == 16 and ipaddress.IPv6Address(address).is_link_local
 
 
 def link_sender(frame: bytes, linktype: int, direction: int) -> tuple[bytes | None, int]:
