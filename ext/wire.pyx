@@ -23,6 +23,9 @@ import numpy as np
 if sys.byteorder != "little":
     raise ImportError("ids_appliance._wire needs a little-endian machine")
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 cdef enum:
     _MAGIC = 0xD5
     _VERSION = 1
@@ -544,6 +547,8 @@ cdef class Decoder:
     cdef Py_ssize_t _limit
     cdef bytearray _pending  # bytes of the unfinished message, header first
     cdef Py_ssize_t _need  # bytes until the next look at _pending
+    cdef bytes _held  # bytes that were not looked at yet, from _held_at on
+    cdef Py_ssize_t _held_at
 
     def __init__(self, bint from_node, *, widths=(), Py_ssize_t limit=_MAX_PAYLOAD):
         self._from_node = from_node
@@ -551,14 +556,22 @@ cdef class Decoder:
         self._limit = min(limit, _MAX_PAYLOAD)
         self._pending = bytearray()
         self._need = _HEADER
+        self._held = b""
+        self._held_at = 0
 
     @property
     def pending(self):
         """Number of bytes kept of an unfinished message."""
         return len(self._pending)
 
-    def feed(self, data):
-        """Return the messages that `data` completes, in order.
+    @property
+    def held(self):
+        """Number of bytes not looked at, because `most` messages had been returned."""
+        return PyBytes_GET_SIZE(self._held) - self._held_at
+
+    def feed(self, data, Py_ssize_t most=PY_SSIZE_T_MAX):
+        """Return the messages that `data` completes, in order, and no more than `most`: what
+        follows them is held, as it came, for the next call.
 
         Raises a WireError, from then on at each call; messages completed by the same call are
         given up, since their sender cannot be trusted any more."""
@@ -567,10 +580,22 @@ cdef class Decoder:
         if self.error is not None:
             raise self.error
         chunk = data if type(data) is bytes else bytes(data)
+        if self.held:
+            if chunk:
+                chunk = self._held[self._held_at:] + chunk
+            else:
+                chunk = self._held
+                at = self._held_at
+        self._held = b""
+        self._held_at = 0
         size = PyBytes_GET_SIZE(chunk)
         out = []
         try:
             while at < size:
+                if len(out) >= most:
+                    self._held = chunk
+                    self._held_at = at
+                    break
                 if self._pending:
                     take = min(self._need - len(self._pending), size - at)
                     self._pending += chunk[at:at + take]
@@ -599,6 +624,8 @@ cdef class Decoder:
         except WireError as error:
             self.error = error
             self._pending = bytearray()
+            self._held = b""
+            self._held_at = 0
             raise
         return out
 

@@ -2,7 +2,8 @@
 
 Flow control, the same for both transports: at most `max_in_flight` requests of a connection wait
 for their turn, and a connection whose peer does not take its answers is neither read nor served
-until it does. A gateway that stops costs one bounded queue and delays nobody.
+until it does. What one read has brought beyond that is looked at in later turns. A gateway that
+stops, or sends without end, costs one bounded queue and delays nobody.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ class ServiceOptions:
     max_in_flight: int = 32
     """Requests of one connection that wait for their turn."""
     max_connections: int = 256
+    max_per_gateway: int = 16
+    """Connections of one certificate's name: no gateway can shut out the others."""
     handshake_timeout_s: float = 5.0
     """From accept to HELLO, TLS included; also for the last bytes of a closing connection."""
     idle_timeout_s: float = 60.0
@@ -47,6 +50,8 @@ class Node(Protocol):
 
     options: ServiceOptions
     counts: dict[str, int]
+    revoked: frozenset[int]
+    """Serial numbers of revoked certificates, as of the last reload."""
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -68,6 +73,9 @@ class Node(Protocol):
 
     def left(self, connection: "Connection") -> None:
         """The connection is gone."""
+
+    def connections_of(self, name: str) -> int:
+        """How many connections a certificate's name has, those about to close left out."""
 
 
 class State(IntEnum):
@@ -112,6 +120,8 @@ class Connection(asyncio.Protocol):
             except CertificateError as error:
                 self.refuse(wire.ERROR_ROLE, str(error))
                 return
+            if not self._admitted(self.identity):
+                return
         self.begin()
 
     def data_received(self, data: bytes) -> None:
@@ -119,6 +129,8 @@ class Connection(asyncio.Protocol):
         if self.state is not State.CLOSING:
             self.on_bytes(data)
             self._adjust_reading()
+            if self.ready:
+                self.node.enqueue(self)
 
     def pause_writing(self) -> None:
         self._blocked = True
@@ -142,12 +154,21 @@ class Connection(asyncio.Protocol):
 
     @property
     def ready(self) -> bool:
-        """Something to serve, and room for the answer."""
-        return bool(self.queue) and not self._blocked and self.state is State.SERVING
+        """Something to serve or to look at, and room for the answer."""
+        waiting = bool(self.queue) or self.behind
+        return waiting and not self._blocked and self.state is State.SERVING
+
+    @property
+    def behind(self) -> bool:
+        """Bytes have come that were not looked at yet."""
+        return False
 
     def turn(self) -> None:
-        """Serve one request."""
-        self.serve()
+        """Serve one request, or look at bytes that are held."""
+        if self.queue:
+            self.serve()
+        else:
+            self.on_bytes(b"")
         self._adjust_reading()
 
     def abort(self) -> None:
@@ -168,7 +189,7 @@ class Connection(asyncio.Protocol):
         """The peer is connected and, under TLS, a gateway."""
 
     def on_bytes(self, data: bytes) -> None:
-        """Take bytes; append requests to `queue` and call `accepted`."""
+        """Take bytes; append requests to `queue`."""
         raise NotImplementedError
 
     def serve(self) -> None:
@@ -197,14 +218,22 @@ class Connection(asyncio.Protocol):
         if self.state is State.SERVING:
             self.deadline = self.node.now() + self.node.options.idle_timeout_s
 
-    def accepted(self) -> None:
-        """A request was appended to `queue`."""
-        if not self.queued and self.ready:
-            self.node.enqueue(self)
+    def _admitted(self, identity: Identity) -> bool:
+        options = self.node.options
+        if identity.serial in self.node.revoked:
+            # The list was read again while the handshake, begun with the old one, was under way.
+            self.refuse(wire.ERROR_ROLE, "the gateway's certificate has been revoked")
+        elif self.node.connections_of(identity.name) > options.max_per_gateway:
+            text = f"{identity.name} has {options.max_per_gateway} connections already"
+            self.refuse(wire.ERROR_BUSY, text)
+        else:
+            return True
+        return False
 
     def _adjust_reading(self) -> None:
         # Without this a peer could make us keep everything that it sends and never fetches.
-        want = not self._blocked and len(self.queue) < self.node.options.max_in_flight
+        room = len(self.queue) < self.node.options.max_in_flight and not self.behind
+        want = room and not self._blocked
         if self._transport is None or self.state is State.CLOSING or want == self._reading:
             return
         self._reading = want
@@ -222,9 +251,15 @@ class BinaryConnection(Connection):
         limit = wire.ROWS_HEAD + node.options.max_rows * MAX_KEY_BYTES
         self._decoder = wire.Decoder(False, limit=limit)
 
+    @property
+    def behind(self) -> bool:
+        return self._decoder.held > 0
+
     def on_bytes(self, data: bytes) -> None:
+        # One read may hold ten thousand messages: answering them all would hold up everybody.
+        room = self.node.options.max_in_flight - len(self.queue)
         try:
-            messages = self._decoder.feed(data)
+            messages = self._decoder.feed(data, max(room, 0))
         except wire.WireError as error:
             self.node.counts["malformed"] += 1
             self.refuse(wire.ERROR_PROTOCOL, str(error))
@@ -247,7 +282,6 @@ class BinaryConnection(Connection):
                 self.refuse(wire.ERROR_PROTOCOL, "CLASSIFY with more rows than WELCOME allows")
             else:
                 self.queue.append(message)
-                self.accepted()
         elif isinstance(message, wire.Ping):
             self.write(wire.encode_pong(message.token))
         elif isinstance(message, wire.Bye | wire.Error):

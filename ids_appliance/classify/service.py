@@ -55,6 +55,7 @@ class ClassifierService(Node):
             + ("blocked", "tls_failures", "models", "bytes_sent", "bytes_received"),
             0,
         )
+        self.revoked: frozenset[int] = frozenset()
         self._slot = 0
         self._models = {0: bundle}
         self._tls = self._telling(tls)
@@ -106,6 +107,7 @@ class ClassifierService(Node):
     def replace_tls(self, tls: ssl.SSLContext, revoked: frozenset[int]) -> None:
         """Use `tls` for handshakes from now on; close connections of revoked certificates."""
         self._tls = self._telling(tls)
+        self.revoked = revoked
         for connection in list(self._open):
             if connection.identity is not None and connection.identity.serial in revoked:
                 self.note(f"connection from {connection.peer} closed: certificate revoked")
@@ -113,10 +115,11 @@ class ClassifierService(Node):
 
     async def close(self) -> None:
         """Stop accepting, answer what waits, say BYE, and flush for at most a second."""
-        tasks = [*self._accepting, *self._entering]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # One after the other: a task cancelled before it has begun would leave its socket open.
+        for tasks in (self._accepting, self._entering):
+            for task in list(tasks):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         while self._turns:
             self._one_turn()
         for connection in list(self._open):
@@ -168,6 +171,12 @@ class ClassifierService(Node):
         if not self._open:
             self._drained.set()
 
+    def connections_of(self, name: str) -> int:
+        return sum(
+            c.identity is not None and c.identity.name == name and c.state is not State.CLOSING
+            for c in self._open
+        )
+
     # Turns and timeouts -----------------------------------------------------------------------
 
     def _serve(self) -> None:
@@ -211,20 +220,25 @@ class ClassifierService(Node):
                     await asyncio.sleep(0.1)
                     continue
                 self.counts["accepted"] += 1
-                if not self._make_room():
+                if self._make_room():
+                    task = self._loop.create_task(self._enter(peer))
+                    self._entering[task] = None
+                    task.add_done_callback(lambda done: self._entering.pop(done, None))
+                else:
                     self.counts["refused"] += 1
                     peer.close()
-                    continue
-                task = self._loop.create_task(self._enter(peer))
-                self._entering[task] = None
-                task.add_done_callback(lambda done: self._entering.pop(done, None))
+                # `sock_accept` pauses only when nobody waits: a flood of connections would be
+                # taken in without one look at those that are there, or have been given up.
+                await asyncio.sleep(0)
 
     def _make_room(self) -> bool:
         """Keep to the connection cap; who has said HELLO is worth more than who has not."""
         if len(self._open) + len(self._entering) < self.options.max_connections:
             return True
-        for task in self._entering:
-            return task.cancel()
+        for task in list(self._entering):
+            del self._entering[task]
+            if task.cancel():  # it may have entered just now
+                return True
         for connection in self._open:
             if connection.state is State.GREETING:
                 connection.abort()
@@ -247,12 +261,9 @@ class ClassifierService(Node):
                 ssl_handshake_timeout=timeout,
             )
         except OSError:
-            # Why has been noted; or the peer was gone or too slow, which says nothing.
+            # Why has been noted; or the peer was gone or too slow, which says nothing. The socket
+            # is the transport's, which has closed it; so it is where the task is cancelled.
             self.counts["tls_failures"] += 1
-            peer.close()
-        except asyncio.CancelledError:
-            peer.close()
-            raise
 
 
 def _check_usable(bundle: Bundle) -> None:

@@ -1,7 +1,9 @@
 """The node: many gateways at once, some of them stopped, slow, greedy or hostile."""
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import statistics
@@ -14,7 +16,9 @@ import pytest
 
 from ids_appliance import _wire as wire
 from ids_appliance.classify.bundle import save_bundle
+from ids_appliance.classify.connection import ServiceOptions
 from ids_appliance.classify.remote import RemoteClassifier
+from ids_appliance.classify.service import ClassifierService
 from ids_appliance.schema import FEATURES, SCHEMA_HASH
 from tests.bundles import random_rows
 from tests.classify.nodes import START, NodeProcess, collect, make_request, reference
@@ -421,6 +425,27 @@ def test_connection_cap_and_who_goes_first(impatient):
     fifth.close()
 
 
+def test_a_flood_of_connections_keeps_to_the_cap(small_bundle):
+    """A hundred that wait to be accepted are not taken in all at once."""
+
+    async def flood():
+        options = ServiceOptions(max_connections=4)
+        service = ClassifierService(small_bundle, options)
+        (address,) = await service.listen("127.0.0.1", 0)
+        peers = [socket.create_connection(address) for _ in range(100)]
+        before = len(os.listdir("/proc/self/fd"))
+        most = 0
+        while service.counts["accepted"] < len(peers):
+            await asyncio.sleep(0)
+            most = max(most, len(os.listdir("/proc/self/fd")) - before)
+        for peer in peers:
+            peer.close()
+        await service.close()
+        return most
+
+    assert asyncio.run(flood()) <= 8
+
+
 # ------------------------------------------------------------------------------------ command
 
 
@@ -443,7 +468,7 @@ def test_what_keeps_the_command_from_starting(plain_node, bundle_path, tmp_path)
     model = ("--model", bundle_path)
     plain = ("--plaintext",)
     assert "in use" in refuse_to_start("--listen", f"127.0.0.1:{port}", *model, *plain)
-    for address in ("nonsense", "127.0.0.1:99999", "::1:80", ":80"):
+    for address in ("nonsense", "127.0.0.1:99999", "::1:80", ":80", "h:" + 5000 * "9"):
         assert "not an address" in refuse_to_start("--listen", address, *model, *plain)
     assert "cannot listen" in refuse_to_start("--listen", "192.0.2.1:80", *model, *plain)
     here = ("--listen", "127.0.0.1:0")

@@ -1,7 +1,10 @@
 """Certificates: roles both ways, time, revocation, reload; and one clear line for each refusal."""
 
+import contextlib
 import datetime
 import signal
+import socket
+import ssl
 import stat
 import time
 
@@ -17,6 +20,7 @@ from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.classify.tls import Role, TlsFiles, client_context, server_context
 from ids_appliance.cli import main
 from ids_appliance.errors import CertificateError, HandshakeError, LinkError, NodeUnreachable
+from ids_appliance.schema import SCHEMA_HASH
 from ids_appliance.types import AnswerStatus
 from tests.bundles import random_rows
 from tests.classify.nodes import collect, make_request
@@ -215,6 +219,46 @@ def test_revoked_while_connected(tls_node, files, authority, small_bundle):
         assert collect(innocent, 1)[1].status is AnswerStatus.ANSWERED
         assert innocent.counters()["reconnects"] == 0
     assert "has been revoked" in refused(node, bad, error=CertificateError)
+
+
+def test_revoked_in_the_middle_of_the_handshake(tls_node, files, authority):
+    """Who begins with the old list and ends after the reload does not get in either."""
+    node = tls_node()
+    bad = files("bad", Role.GATEWAY)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_context(bad).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+    with socket.create_connection(node.address, timeout=5) as peer:
+        done = False
+        while not done:
+            try:
+                tls.do_handshake()
+                done = True  # our certificate lies in `outgoing`
+            except ssl.SSLWantReadError:
+                peer.sendall(outgoing.read())
+                incoming.write(peer.recv(65536))
+        authority.revoke(bad.cert)
+        node.signal(signal.SIGHUP)
+        node.wait_for("certificates read again")
+        tls.write(wire.encode_hello("bad", SCHEMA_HASH))
+        peer.sendall(outgoing.read())
+        while True:
+            try:
+                first = tls.read(65536)
+                break
+            except ssl.SSLWantReadError:
+                incoming.write(peer.recv(65536))
+    (error,) = wire.Decoder(True).feed(first)
+    assert error.code == wire.ERROR_ROLE and "revoked" in error.text
+
+
+def test_one_gateway_does_not_take_all_connections(tls_node, files):
+    node = tls_node()
+    greedy = files("greedy", Role.GATEWAY)
+    with contextlib.ExitStack() as held:
+        for _ in range(16):
+            held.enter_context(connect(node, greedy))
+        assert "16 connections already" in refused(node, greedy, error=NodeUnreachable)
+        connect(node, files("modest", Role.GATEWAY)).close()
 
 
 def test_a_revoked_node(tls_node, files, authority):

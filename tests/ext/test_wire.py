@@ -200,6 +200,40 @@ def test_random_pieces(messages, data):
     assert [fields(m) for m in got] == want
 
 
+@given(
+    st.lists(st.sampled_from(list(FROM_NODE.values())), max_size=8),
+    st.integers(0, 3),
+    st.data(),
+)
+@settings(deadline=None)
+def test_no_more_messages_than_asked_for(messages, most, data):
+    stream = b"".join(messages)
+    want = [fields(m) for m in decoder(True).feed(stream)]
+    d, got, at = decoder(True), [], 0
+    while at < len(stream):
+        step = data.draw(st.integers(1, 2000))
+        some = d.feed(stream[at : at + step], most)
+        assert len(some) <= most
+        got += some
+        at += step
+    while d.held:
+        before = d.held
+        some = d.feed(b"", max(1, most))
+        assert len(some) <= max(1, most) and d.held < before
+        got += some
+    assert [fields(m) for m in got] == want
+    assert d.pending == 0
+
+
+def test_what_is_held_is_given_up_with_the_connection():
+    d = decoder(True)
+    assert len(d.feed(FROM_NODE["pong"] + b"garbage", 1)) == 1
+    assert d.held == 7
+    with pytest.raises(wire.BadMagic):
+        d.feed(b"")
+    assert d.held == 0
+
+
 # ------------------------------------------------------------------------------------- garbage
 
 
