@@ -113,7 +113,6 @@ class JsonConnection(Connection):
         if lines:
             self.progress()
             self.write(b"\n" * (len(lines) - len(rows)))
-            self.accepted()
 
     def serve(self) -> None:
         seqs, rows = self.queue.popleft()
@@ -178,7 +177,7 @@ class JsonSession(Session):
 
     def send(self, asked: Asked) -> None:
         if not self._sent:
-            self.quiet_since = self.link.now()
+            self.quiet_since = self.unanswered_since = self.link.now()
         self._sent.append(_Sent(asked, self._seq))
         rows = asked.request.rows.tolist()
         self._rows += len(rows)
@@ -234,6 +233,7 @@ class JsonSession(Session):
         sent = self._sent[0]
         if value.get("seq") != sent.seq + len(sent.probabilities):
             raise ValueError("a reply out of order")
+        self.unanswered_since = self.link.now()
         sent.probabilities.append(probability)
         sent.stale |= self._model_id != sent.asked.request.model_id
         self._rows -= 1

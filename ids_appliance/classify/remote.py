@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from ids_appliance.classify.outstanding import Outstanding
 from ids_appliance.classify.session import BinarySession, Session
 from ids_appliance.classify.tls import Role, TlsFiles, client_context, explain, own_identity
-from ids_appliance.errors import CertificateError, LinkError, NodeUnreachable
+from ids_appliance.errors import CertificateError, HandshakeError, LinkError, NodeUnreachable
 from ids_appliance.types import Answer, CellRequest, Classifier, Grid
 
 log = logging.getLogger("ids_appliance.link")
@@ -28,7 +30,8 @@ log = logging.getLogger("ids_appliance.link")
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """How a gateway deals with its nodes. A hung node is left after `quiet_s` + `probe_s`."""
+    """How a gateway deals with its nodes. A hung node is left after `quiet_s` + `probe_s`; one that
+    lives but answers nothing, after `deadline_s` more."""
 
     gateway_id: str = "gateway"
     """Under TLS the certificate's name is used instead."""
@@ -169,6 +172,10 @@ class RemoteClassifier(Classifier):
         return self._clock()
 
     def follow(self, grid: Grid) -> None:
+        if self._grid is not None and self._grid.model_id == grid.model_id:
+            if not _alike(self._grid, grid):
+                raise HandshakeError("the node gives two models the same id")
+            return
         self._grid = grid
 
     def pump(self) -> None:
@@ -218,7 +225,7 @@ class RemoteClassifier(Classifier):
         if self._session is not None:
             await asyncio.wait((self._session.closed,), timeout=0.2)
             self._session.fail(NodeUnreachable("closed"))
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the transport of a session that was given up closes its socket
 
     async def _keep_connected(self) -> None:
         """Hold a connection to one of the nodes; raise the first node's error if at the start
@@ -285,8 +292,14 @@ class RemoteClassifier(Classifier):
             error = CertificateError(f"node {where}: {explain(cause)}")
         except OSError as cause:
             error = NodeUnreachable(f"node {where} cannot be reached: {explain(cause)}")
+        except UnicodeError:
+            error = NodeUnreachable(f"node {where} cannot be reached: that is no host name")
         except LinkError as cause:
             error = type(cause)(f"node {where}: {cause}")
+        except asyncio.CancelledError:
+            for session in sessions:
+                session.fail(NodeUnreachable("closed"))
+            raise
         for session in sessions:
             session.fail(error)
         raise error
@@ -299,7 +312,10 @@ class RemoteClassifier(Classifier):
             session, now = self._session, self._clock()
             if session is None:
                 continue
-            if session.probed_at is not None:
+            silent = self.options.quiet_s + self.options.probe_s
+            if session.busy and now - session.unanswered_since >= self.options.deadline_s + silent:
+                session.fail(NodeUnreachable("the node lives, but answers nothing"))
+            elif session.probed_at is not None:
                 if now - session.probed_at >= self.options.probe_s:
                     session.fail(NodeUnreachable("the node is silent"))
             elif now - session.quiet_since >= (
@@ -307,3 +323,11 @@ class RemoteClassifier(Classifier):
             ):
                 session.probed_at = now
                 session.probe()
+
+
+def _alike(one: Grid, other: Grid) -> bool:
+    return (
+        one.threshold == other.threshold
+        and one.features == other.features
+        and all(map(np.array_equal, one.cuts, other.cuts))
+    )

@@ -16,6 +16,8 @@ _WIDTHS: Final = tuple(feature.width for feature in FEATURES)
 
 MAX_UNREAD: Final = 4 << 20
 """Bytes; more than all requests that may be under way."""
+MAX_IN_FLIGHT: Final = 256
+"""CLASSIFY messages not answered yet, whatever WELCOME allows: each of them keeps its cells."""
 
 
 class Link(Protocol):
@@ -30,7 +32,7 @@ class Link(Protocol):
         """Monotonic seconds."""
 
     def follow(self, grid: Grid) -> None:
-        """The node judges by this model from now on."""
+        """The node judges by this model from now on. Raises HandshakeError if it cannot be."""
 
     def pump(self) -> None:
         """There is room for further requests."""
@@ -52,6 +54,8 @@ class Session(asyncio.Protocol):
         """Done when the connection is gone, with the reason."""
         self.quiet_since = link.now()
         """Since when the node owes us something and says nothing."""
+        self.unanswered_since = link.now()
+        """Since when, while `busy`, no answer has come; other messages are none."""
         self.probed_at: float | None = None
         self.models: dict[bytes, int] = {}
         """Model id -> slot, of the present and the previous model."""
@@ -161,9 +165,9 @@ class Session(asyncio.Protocol):
                 f"the node's packet record is {grid.schema_hash.hex()[:16]}, ours "
                 f"{SCHEMA_HASH.hex()[:16]}: install the same version on both"
             )
+        self.link.follow(grid)
         newest = list(self.models.items())[-1:]
         self.models = {k: v for k, v in newest if k != grid.model_id} | {grid.model_id: slot}
-        self.link.follow(grid)
         if not self.ready.done():
             self.ready.set_result(None)
 
@@ -175,6 +179,8 @@ class BinarySession(Session):
         super().__init__(link)
         self._decoder = wire.Decoder(True, widths=_WIDTHS)
         self._welcome: wire.Welcome | None = None
+        self._most = 0
+        """Messages that may be in flight."""
         self._seq = 0
         self._in_flight: dict[int, tuple[Asked, int, int, int]] = {}
         """Sequence number -> request, first row, rows, slot."""
@@ -200,17 +206,13 @@ class BinarySession(Session):
         return bool(self._in_flight)
 
     def room(self) -> bool:
-        return (
-            self.usable
-            and not self._backlog
-            and self._welcome is not None
-            and len(self._in_flight) < self._welcome.max_in_flight
-        )
+        return self.usable and not self._backlog and len(self._in_flight) < self._most
 
     def send(self, asked: Asked) -> None:
         assert self._welcome is not None  # `room` was asked
         slot = self.models[asked.request.model_id]
-        step, n = self._welcome.max_rows, len(asked.request.cells)
+        n, key_bytes = asked.request.cells.shape
+        step = min(self._welcome.max_rows, (wire.MAX_PAYLOAD - wire.ROWS_HEAD) // key_bytes)
         self._backlog.extend((asked, i, min(step, n - i), slot) for i in range(0, n, step))
         self._drain()
 
@@ -222,14 +224,13 @@ class BinarySession(Session):
         super().goodbye()
 
     def _drain(self) -> None:
-        assert self._welcome is not None
-        while self._backlog and len(self._in_flight) < self._welcome.max_in_flight:
+        while self._backlog and len(self._in_flight) < self._most:
             part = self._backlog.popleft()
             asked, first, n, slot = part
             if asked.done:
                 continue
             if not self._in_flight:
-                self.quiet_since = self.link.now()
+                self.quiet_since = self.unanswered_since = self.link.now()
             self._seq = self._seq % 0xFFFFFFFF + 1
             self._in_flight[self._seq] = part
             cells = asked.request.cells[first : first + n]
@@ -259,6 +260,7 @@ class BinarySession(Session):
             if self._welcome is not None or message.version != wire.VERSION:
                 raise HandshakeError("the node sent a WELCOME that we cannot use")
             self._welcome = message
+            self._most = min(message.max_in_flight, MAX_IN_FLIGHT)
         elif isinstance(message, wire.Error):
             self._on_error(message)
         elif isinstance(message, wire.Ping):
@@ -274,12 +276,14 @@ class BinarySession(Session):
             raise HandshakeError("the node answered something that it was not asked")
         if verdicts.bits and not self.link.bare_verdicts:
             raise HandshakeError("the node sent bare verdicts instead of probabilities")
+        self.unanswered_since = self.link.now()
         self.link.outstanding.part(asked, first, verdicts.probabilities)
 
     def _on_error(self, error: wire.Error) -> None:
         if error.code != wire.ERROR_STALE or error.seq not in self._in_flight:
             _refused(error)
         asked, *_ = self._in_flight.pop(error.seq)
+        self.unanswered_since = self.link.now()
         self.link.outstanding.stale(asked, self._newest())
 
     def _newest(self) -> bytes:

@@ -24,9 +24,10 @@ def parse_address(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise LinkError(f"{text!r} is not an address: write an IPv6 address as [::1]:7447")
-    if not host or not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 65536
+    if not host or not colon or number > 65535:
         raise LinkError(f"{text!r} is not an address: write HOST:PORT")
-    return host, int(port)
+    return host, number
 
 
 def format_address(host: str, port: int) -> str:

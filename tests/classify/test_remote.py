@@ -1,10 +1,12 @@
 """The gateway's end: nodes that die, hang, change their model, or are not what they seem."""
 
 import contextlib
+import os
 import signal
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,9 +97,33 @@ def test_nobody_there():
         RemoteClassifier.connect([])
 
 
-def test_no_such_host():
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "a..b", ".a"])
+def test_no_such_host(host):
     with pytest.raises(NodeUnreachable, match="cannot be reached"):
-        RemoteClassifier.connect([("no-such-host.invalid", 1)], QUICK)
+        RemoteClassifier.connect([(host, 1)], QUICK)
+
+
+def test_closed_while_a_node_says_nothing():
+    """Ctrl-C at the start: the connection is given up with the thread."""
+    said = []
+
+    def script(peer):
+        said.append(peer.recv(4096))
+        said.append(peer.recv(4096))
+
+    with scripted_node(script) as address:
+        link = RemoteClassifier([address], LinkOptions(connect_timeout_s=30.0))
+        link._thread.start()
+        while not said:
+            time.sleep(0.01)
+        before = len(os.listdir("/proc/self/fd"))
+        link.close()
+        assert len(os.listdir("/proc/self/fd")) < before
+        until = time.monotonic() + 5
+        while len(said) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert said[1] == b""
 
 
 def test_wait_keeps_trying(bundle_path, start_node):
@@ -329,6 +355,95 @@ def test_a_node_that_answers_pings_only(small_bundle):
             assert ask(classifier, small_bundle, 1).status is AnswerStatus.UNANSWERED
             assert classifier.counters()["unanswered"] == 1
             assert classifier.counters()["reconnects"] == 0
+
+
+def pings_only(peer, bundle, *, seen=None, max_in_flight=4):
+    decoder = wire.Decoder(False)
+    peer.recv(4096)
+    hello = wire.encode_welcome("scripted", 65535, max_in_flight=max_in_flight)
+    peer.sendall(hello + wire.encode_model(0, bundle.grid))
+    decoder.feed(wire.encode_hello("g", SCHEMA_HASH))
+    while data := peer.recv(65536):
+        for message in decoder.feed(data):
+            if isinstance(message, wire.Ping):
+                peer.sendall(wire.encode_pong(message.token))
+            elif seen is not None:
+                seen.append(message)
+
+
+def test_a_node_that_answers_pings_only_is_left_for_another(small_bundle, plain_node):
+    options = LinkOptions(deadline_s=0.2)
+    with scripted_node(lambda peer: pings_only(peer, small_bundle)) as address:
+        with RemoteClassifier.connect([address, plain_node.address], options) as classifier:
+            until = time.monotonic() + 5
+            seq = 1
+            while ask(classifier, small_bundle, seq).status is not AnswerStatus.ANSWERED:
+                assert time.monotonic() < until
+                seq += 1
+
+
+def test_what_a_node_leaves_unanswered_is_bounded(small_bundle):
+    """Whatever WELCOME says: each request under way keeps its cells."""
+    seen = []
+    options = LinkOptions(deadline_s=0.05, quiet_s=30.0)
+    template = make_request(1, small_bundle, random_rows(1, 2))
+
+    def script(peer):
+        pings_only(peer, small_bundle, seen=seen, max_in_flight=65535)
+
+    with scripted_node(script) as address, RemoteClassifier.connect([address], options) as link:
+        taken = settled = 0
+        until = time.monotonic() + 10
+        while settled < 1000:
+            assert time.monotonic() < until
+            while link.submit(template):
+                taken += 1
+            settled += len(link.answers(0.1))
+        assert len(seen) <= 256
+
+
+def test_a_part_is_never_larger_than_a_message():
+    """A node may allow more cells than fit one message."""
+    seen = []
+    rows = random_rows(1, 20_000)
+    cuts = tuple(np.ones(1, np.uint16) for _ in range(60))
+    wide = SimpleNamespace(grid=Grid(b"m" * 16, 0.5, tuple(range(60)), cuts))
+    request = make_request(1, wide, rows)
+    assert request.cells.size > wire.MAX_PAYLOAD
+
+    def script(peer):
+        decoder = welcome(peer, wide, max_rows=65535)
+        while sum(seen) < len(rows):
+            seen.append(len(next_classify(peer, decoder).cells))
+        peer.recv(1)
+
+    options = LinkOptions(deadline_s=3.0)
+    with scripted_node(script) as address, RemoteClassifier.connect([address], options) as link:
+        assert link.submit(request)
+        until = time.monotonic() + 3
+        while sum(seen) < len(rows):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert len(seen) == -(-request.cells.size // (wire.MAX_PAYLOAD - wire.ROWS_HEAD))
+
+
+def test_one_id_for_two_models_is_a_lie(small_bundle, other_bundle, plain_node):
+    grid = other_bundle.grid
+    lie = Grid(small_bundle.grid.model_id, grid.threshold, grid.features, grid.cuts)
+
+    def script(peer):
+        welcome(peer, small_bundle)
+        peer.sendall(wire.encode_model(1, lie))
+        peer.recv(1)
+
+    with scripted_node(script) as address:
+        nodes = [address, plain_node.address]
+        with RemoteClassifier.connect(nodes, QUICK) as classifier:
+            until = time.monotonic() + 5
+            while classifier.counters()["failovers"] == 0:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert classifier.grid.cuts[0].tolist() == small_bundle.grid.cuts[0].tolist()
 
 
 def test_large_requests_travel_in_parts(small_bundle):
