@@ -15,6 +15,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import struct
 import tempfile
 import zipfile
@@ -178,8 +179,13 @@ def _read_files(path: str) -> tuple[bytes, bytes]:
 def _read_file(directory: int, name: str, limit: int) -> bytes:
     # O_NONBLOCK: a bundle with a pipe in the place of a file must not make us wait.
     handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=directory)
-    with open(handle, "rb") as file:
-        content = file.read(limit + 1)
+    try:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(handle)
     if len(content) > limit:
         raise BundleError(f"{name} is larger than {limit} bytes")
     return content

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -38,6 +39,7 @@ BACKDATE: Final = timedelta(minutes=5)
 """Certificates begin this much early: gateways without a battery clock lag behind."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Authority:
         cls, directory: Path, name: str = "ids-appliance", *, days: int = CA_DAYS
     ) -> "Authority":
         """Make a new authority. Raises CertificateError if there is one already."""
+        if not 1 <= len(name) <= 64 or not name.isprintable():
+            raise CertificateError(f"{name!r} is no usable name: 1 to 64 printable characters")
         if (directory / "ca.key").exists():
             raise CertificateError(f"{directory} already holds an authority: choose another place")
         key = ec.generate_private_key(ec.SECP256R1())
@@ -79,9 +83,9 @@ class Authority:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise CertificateError(f"cannot create {directory}: {error.strerror}") from error
-        _write_key(directory / "ca.key", key)
         _write(directory / "ca.crt", authority._own.public_bytes(Encoding.PEM), 0o644)
         authority._publish([])
+        _write_key(directory / "ca.key", key)  # last: with it the authority exists
         return authority
 
     @classmethod
@@ -140,8 +144,11 @@ class Authority:
             raise CertificateError(f"cannot read {error.filename}: {error.strerror}") from error
         except ValueError as error:
             raise CertificateError(f"{certificate} or crl.pem is damaged") from error
-        if leaf.issuer != self._own.subject:
-            raise CertificateError(f"{certificate} was not issued by this authority")
+        try:
+            # By its signature: two authorities may well have the same name.
+            leaf.verify_directly_issued_by(self._own)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise CertificateError(f"{certificate} was not issued by this authority") from error
         if leaf.serial_number not in {entry.serial_number for entry in known}:
             entry = x509.RevokedCertificateBuilder().serial_number(leaf.serial_number)
             known.append(entry.revocation_date(datetime.now(UTC)).build())
@@ -208,10 +215,9 @@ def _host(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         pass
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise CertificateError(f"{host!r} is neither a host name nor an IP address") from error
+    if not _HOST.fullmatch(host):
+        raise CertificateError(f"{host!r} is neither a host name nor an IP address")
+    return x509.DNSName(host)
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:

@@ -143,9 +143,9 @@ def revoked_serials(files: TlsFiles) -> frozenset[int]:
         return frozenset()
     try:
         revoked = x509.load_pem_x509_crl(_read(files.crl))
+        return frozenset(entry.serial_number for entry in revoked)
     except ValueError as error:
         raise CertificateError(f"{files.crl} is not a revocation list in PEM form") from error
-    return frozenset(entry.serial_number for entry in revoked)
 
 
 def explain(error: BaseException) -> str:
@@ -230,7 +230,7 @@ def _identity(certificate: x509.Certificate, role: Role, whose: str) -> Identity
     try:
         usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
         raise CertificateError(f"{whose} has no role (extended key usage)") from error
     if _USAGE[role] not in usage:
         raise CertificateError(f"{whose} is of the wrong role: it is not a {role}'s")

@@ -53,6 +53,12 @@ def command(listen: str, model: Path, transport: str, **tls: Any) -> None:
 
 
 async def _run(address: tuple[str, int], model: Path, *, json: bool, tls: TlsFiles | None) -> None:
+    # First of all: a SIGHUP would end a process that is not ready for it.
+    stop, again = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, again.set)
     bundle = load_bundle(model)
     name = own_identity(tls, Role.NODE).name if tls is not None else "node"
     service = ClassifierService(
@@ -62,11 +68,6 @@ async def _run(address: tuple[str, int], model: Path, *, json: bool, tls: TlsFil
         connection=JsonConnection if json else BinaryConnection,
     )
     bound = await service.listen(*address)
-    stop, again = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, again.set)
     where = ", ".join(format_address(*b) for b in bound)
     kind = ("JSON" if json else "binary") + (", plain TCP" if tls is None else ", TLS 1.3")
     click.echo(f"listening on {where} ({kind}), model {bundle.grid.model_id.hex()}")

@@ -261,3 +261,15 @@ def test_any_mutation_is_a_bundle_error_or_the_same_model(tmp_path, small_bundle
         assert "\n" not in str(error)
     else:
         assert loaded.grid.model_id == small_bundle.grid.model_id
+
+
+@pytest.mark.parametrize("name", ["card.json", "arrays.npz"])
+def test_a_directory_in_the_place_of_a_file(small_bundle, tmp_path, name):
+    save_bundle(small_bundle, tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    (tmp_path / "model" / name).mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(BundleError, match=f"{name}: Is a directory"):
+            load_bundle(tmp_path / "model")
+    assert len(os.listdir("/proc/self/fd")) == before

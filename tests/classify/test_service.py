@@ -489,3 +489,23 @@ def test_ipv6_and_interrupt(bundle_path, tmp_path):
     node.signal(signal.SIGINT)
     assert node.process.wait(10) == 0
     node.close()
+
+
+def test_signals_while_it_starts(bundle_path):
+    """A reload that comes too early is no reason to die; an end that comes too early is one."""
+    start = "import os, signal, sys; sys.argv[1:] = ['classifier', '--listen', '127.0.0.1:0', "
+    start += f"'--model', {str(bundle_path)!r}, '--plaintext']\n"
+    early = """
+import ids_appliance.cli.classifier as command
+load = command.load_bundle
+def load_bundle(path):
+    os.kill(os.getpid(), signal.SIGHUP)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return load(path)
+command.load_bundle = load_bundle
+from ids_appliance.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", start + early], capture_output=True, timeout=20)
+    assert done.returncode == 0, done
+    assert b"Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import signal
 import socket
 import ssl
@@ -380,8 +381,56 @@ def test_certs_command_refuses(tmp_path):
     for name in ("../evil", "ca", "a b", ""):
         assert "name" in run("certs", "issue", ca, name, "--role", "node", ok=False)
     assert "cannot read" in run("certs", "revoke", ca, tmp_path / "none", ok=False)
+    for host in ("", "a b", "b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example", "a..b"):
+        arguments = ("certs", "issue", ca, "n", "--role", "node", "--host", host)
+        assert "neither a host name" in run(*arguments, ok=False)
+    for name in ("", 65 * "a"):
+        assert "name" in run("certs", "ca", tmp_path / "unnamed", "--name", name, ok=False)
+    assert not (tmp_path / "unnamed").exists()
     (ca / "ca.key").write_text("garbage")
     assert "damaged" in run("certs", "issue", ca, "n", "--role", "node", ok=False)
+
+
+def test_only_its_own_certificates_are_revoked_by_an_authority(tmp_path):
+    """Authorities are called alike unless somebody names them."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for ca in (ours, theirs):
+        run("certs", "ca", ca)
+    run("certs", "issue", theirs, "gw", "--role", "gateway")
+    before = (ours / "crl.pem").read_bytes()
+    assert "not issued by" in run("certs", "revoke", ours, theirs / "gw.crt", ok=False)
+    assert (ours / "crl.pem").read_bytes() == before
+
+
+def test_an_authority_that_was_not_finished_is_made_again(tmp_path, monkeypatch):
+    """Its key comes last: without it there is no authority, and nothing is in the way."""
+
+    def full(self, revoked):
+        raise CertificateError("cannot write crl.pem: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Authority, "_publish", full)
+        with pytest.raises(CertificateError, match="No space"):
+            Authority.create(tmp_path / "ca")
+    Authority.create(tmp_path / "ca")
+    Authority.open(tmp_path / "ca").issue(Request("n", Role.NODE))
+
+
+def test_keys_are_never_written_through_a_link_nor_readable(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    before = os.umask(0)
+    try:
+        authority = Authority.create(tmp_path / "ca")
+        for name in ("n.key", ".n.key.new", "n.crt"):
+            (tmp_path / "ca" / name).symlink_to(victim)
+        cert, key = authority.issue(Request("n", Role.NODE))
+    finally:
+        os.umask(before)
+    assert victim.read_text() == "untouched"
+    assert stat.S_IMODE(key.lstat().st_mode) == 0o600
+    assert stat.S_IMODE(cert.lstat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "ca").stat().st_mode) == 0o700
 
 
 def test_classifier_command_refuses_bad_certificates(files, bundle_path):
