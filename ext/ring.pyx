@@ -256,6 +256,7 @@ cdef class Ring:
         cdef int dummy = 0
         cdef Py_ssize_t i = 0
         self._open()
+        instructions = list(instructions)
         if len(instructions) > MAX_INSTRUCTIONS:
             raise ValueError(f"a filter has at most {MAX_INSTRUCTIONS} instructions")
         for code, jt, jf, k in instructions:
@@ -393,6 +394,9 @@ cdef class Ring:
                     f.linktype = self.linktype
                     f.direction = link.sll_pkttype if link.sll_pkttype <= DIR_OUTGOING else DIR_UNKNOWN
                     f.reserved = 0
+                if h.tp_next_offset == 0 and remaining:  # else one frame would come for ever
+                    self.malformed += remaining
+                    remaining = 0
                 at += h.tp_next_offset
             self.remaining = remaining
             self.next_at = at

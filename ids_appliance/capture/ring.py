@@ -102,9 +102,9 @@ class _Port:
 
     def leave(self) -> None:
         """Give up the ring; its counts stay."""
-        if self.ring is None:
-            return
         ring, self.ring = self.ring, None
+        if ring is None:
+            return
         ring.close()
         for name, value in ring.statistics().items():
             self._before[name] += value
@@ -174,8 +174,7 @@ class RingSource:
         A batch's bytes lie in the ring: they are valid until the next one is asked for.
         """
         rounds = 0
-        while not self._closed:
-            self._running = True
+        while self._go_on():
             found = False
             for port in self._ports:
                 n = port.ring.take(port.frames, self._number) if port.ring is not None else 0
@@ -185,9 +184,8 @@ class RingSource:
                 self._number += n
                 self._running = False
                 yield FrameBatch(port.data, port.frames[:n])
-                if self._closed:
+                if not self._go_on():
                     break
-                self._running = True
             rounds = rounds + 1 if found else _LOOK_EVERY
             ready = found
             if rounds >= _LOOK_EVERY and not self._closed:
@@ -199,6 +197,12 @@ class RingSource:
             if not ready and not self._closed:
                 yield None
         self._release()
+
+    def _go_on(self) -> bool:
+        # In this order: `close` in another thread asks the other way round, so that either it sees
+        # that `batches` is running, or this sees that the source is closed.
+        self._running = True
+        return not self._closed
 
     def _look(self, timeout_s: float) -> bool:
         """Wait for frames, link events or a wake-up; True if a ring has something."""

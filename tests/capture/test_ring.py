@@ -1,0 +1,122 @@
+"""Live source without a kernel: `close` from another thread at the worst moments."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ids_appliance.capture import ring
+from ids_appliance.capture.netlink import Link
+from ids_appliance.types import FRAME
+
+LINK = Link(2, "eth0", 1, True, bytes(6), 0, "", 0)
+
+
+class FakeRing:
+    """Hands over one frame at a time, and complains like the real one when used after `close`."""
+
+    ifindex = 2
+    attached = True
+    drained = True
+
+    def __init__(self, **_: Any) -> None:
+        self.closed = 0
+        self.on_take = lambda: None
+
+    def bind(self, *_: Any, **__: Any) -> None: ...
+
+    def take_error(self) -> int:
+        return 0
+
+    def take(self, frames: np.ndarray[Any, Any], number: int) -> int:
+        self.on_take()
+        if self.closed:
+            raise ValueError("the ring is closed")
+        frames[0] = np.zeros((), FRAME)
+        return 1
+
+    def statistics(self) -> dict[str, int]:
+        return {}
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[ring.RingSource]:
+    monkeypatch.setattr(ring, "Ring", FakeRing)
+    monkeypatch.setattr(ring, "memoryview", lambda _: bytes(64), raising=False)
+    monkeypatch.setattr(ring, "links", lambda: {2: LINK})
+    made = ring.RingSource("eth0", timeout_s=0.01)
+    yield made
+    made.close()
+
+
+def test_close_while_batches_has_just_found_it_open(
+    source: ring.RingSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread decides to release everything; it is slow, and `batches` goes on meanwhile."""
+    taking, decided, released = (threading.Event() for _ in range(3))
+    release = source._release
+
+    def slow_release() -> None:
+        decided.set()
+        taking.wait(0.5)
+        release()
+        released.set()
+
+    def close() -> None:
+        source.close()
+        decided.set()
+
+    monkeypatch.setattr(source, "_release", slow_release)
+    closer = threading.Thread(target=close)
+    state = {"closed": False, "looks": 0}
+
+    class Watched(ring.RingSource):
+        @property
+        def _closed(self) -> bool:
+            answer = state["closed"]
+            if threading.current_thread() is not closer:
+                state["looks"] += 1
+                if state["looks"] == 1:  # open; the other thread runs now
+                    closer.start()
+                    decided.wait(5)
+            return bool(answer)
+
+        @_closed.setter
+        def _closed(self, value: bool) -> None:
+            state["closed"] = value
+
+    def on_take() -> None:
+        taking.set()
+        released.wait(0.5)
+
+    (port,) = source._ports
+    port.ring.on_take = on_take  # type: ignore[union-attr]
+    del source.__dict__["_closed"]
+    source.__class__ = Watched
+    assert len(list(source.batches())) <= 1
+    closer.join(5)
+    assert port.ring is None
+
+
+def test_a_signal_handler_that_closes_in_the_middle_of_close(source: ring.RingSource) -> None:
+    (port,) = source._ports
+    held = port.ring
+    assert isinstance(held, FakeRing)
+    inner = held.close
+
+    def close_again() -> None:
+        inner()
+        source.close()
+
+    held.close = close_again  # type: ignore[method-assign]
+    source.close()
+    assert held.closed == 1
+    source.wake()
+    source.stop()
