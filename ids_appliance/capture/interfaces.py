@@ -4,6 +4,7 @@ import array
 import difflib
 import errno
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -127,7 +128,7 @@ def offloads_on(name: str) -> tuple[str, ...]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         for offload, command, bit in _OFFLOADS:
             value = array.array("I", [command, 0])
-            request = struct.pack("16sP16x", name.encode(), value.buffer_info()[0])
+            request = struct.pack("16sP16x", os.fsencode(name), value.buffer_info()[0])
             try:
                 fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
             except OSError as error:

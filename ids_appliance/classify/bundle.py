@@ -137,7 +137,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
         if card["schema_hash"] != SCHEMA_HASH.hex():
             raise BundleError(
                 "it was made for another packet record (schema hash "
-                f"{card['schema_hash'][:16]}, ours is {SCHEMA_HASH.hex()[:16]}): train it again"
+                f"{card['schema_hash'][:16]!r}, ours is {SCHEMA_HASH.hex()[:16]}): train it again"
             )
         arrays = _unpack(array_bytes)
         if card["arrays_digest"] != _digest(arrays).hex():

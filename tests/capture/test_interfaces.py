@@ -104,3 +104,9 @@ def test_netlink_noise_is_survived(data: bytes) -> None:
         assert len(value) <= len(data)
     for _, _, body in messages(data):
         assert len(body) <= len(data)
+
+
+def test_offloads_of_a_name_that_is_no_text() -> None:
+    """The kernel takes any bytes for a name."""
+    with pytest.raises(InterfaceError):
+        interfaces.offloads_on("no\udcff")

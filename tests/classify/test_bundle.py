@@ -273,3 +273,12 @@ def test_a_directory_in_the_place_of_a_file(small_bundle, tmp_path, name):
         with pytest.raises(BundleError, match=f"{name}: Is a directory"):
             load_bundle(tmp_path / "model")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_card_writes_nothing_of_its_own_into_the_log(small_bundle, tmp_path):
+    save_bundle(small_bundle, tmp_path / "model")
+    card = tmp_path / "model" / "card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"schema_hash": "x\n\x1b[2Jmodel"}))
+    with pytest.raises(BundleError, match="schema hash") as raised:
+        load_bundle(tmp_path / "model")
+    assert str(raised.value).isprintable()
