@@ -1,6 +1,7 @@
 """Fixtures that all tests share: where the labelled captures are, and a small model."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from tests.bundles import random_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What a script starts in the background ignores SIGINT, and every command under test would inherit
+# that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
