@@ -21,10 +21,10 @@ from ids_appliance.types import JudgedBatch, Outcome
 class _Rows:
     """Print a row per judged packet, and add up senders where a summary is wanted."""
 
-    def __init__(self, form: str, *, with_model: bool) -> None:
+    def __init__(self, form: str, *, with_model: bool, at_gateway: bool) -> None:
         self._form = form
         self._with_model = with_model
-        self.senders = SenderTotals(by="address")
+        self.senders = SenderTotals(by="device" if at_gateway else "address")
 
     def take(self, batch: JudgedBatch) -> None:
         """Use a batch; VerdictSink."""
@@ -93,7 +93,7 @@ def command(
       ids-appliance predict lan.pcap --node 192.0.2.10:7447 --cert gw.pem --key gw.key --ca ca.pem
     """
     host = identity(macs, addresses)
-    sink = _Rows(form, with_model=with_model)
+    sink = _Rows(form, with_model=with_model, at_gateway=bool(macs))
     with (
         closing(assemble.capture_file(capture)) as source,
         closing(open_classifier(model, options)) as classifier,

@@ -200,8 +200,14 @@ class _Keep:
         return b"".join(b.probabilities.tobytes() for b in self.batches)
 
 
-def run(path: Path, classifier: Classifier) -> tuple[bytes, float, float]:
-    """Return the probabilities, bytes a packet on the link and packets a second."""
+def run(path: Path, connect: Callable[[], Classifier]) -> tuple[bytes, float, float]:
+    """Return the probabilities, bytes a packet on the link and packets a second (best of three
+    passes, each with an empty cache and a new connection)."""
+    passes = [_pass(path, connect()) for _ in range(3)]
+    return passes[0][0], passes[0][1], max(rate for _, _, rate in passes)
+
+
+def _pass(path: Path, classifier: Classifier) -> tuple[bytes, float, float]:
     keep = _Keep()
     with closing(classifier), closing(CaptureFile(path)) as source:
         start = time.perf_counter()
@@ -234,9 +240,9 @@ def measure(scratch: Path) -> dict[str, Any]:
         for name, path in captures.items():
             n = sum(len(b.frames) for b in batches[name])
             cells, rate, literal = (
-                run(path, LocalClassifier(shipped)),
-                run(path, RemoteClassifier.connect([nodes["binary"].address], options)),
-                run(path, JsonClassifier.connect([nodes["json"].address], options)),
+                run(path, lambda: LocalClassifier(shipped)),
+                run(path, lambda: RemoteClassifier.connect([nodes["binary"].address], options)),
+                run(path, lambda: JsonClassifier.connect([nodes["json"].address], options)),
             )
             assert cells[0] == rate[0] == literal[0], "the modes disagree"
             results.append(
