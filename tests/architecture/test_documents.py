@@ -66,9 +66,12 @@ def test_readme_shows_no_command_that_is_not_there() -> None:
 def test_readme_options_exist() -> None:
     """Every `--option` in a README line about a command is one of that command."""
     for line in README.splitlines():
-        shown = re.search(r"ids-appliance ([a-z]+)", line)
+        shown = re.search(r"ids-appliance ([a-z]+)(?: ([a-z]+))?", line)
         if shown and shown[1] in COMMANDS:
-            known = {o for p in command(shown[1]).params for o in p.opts} | {"--help"}
+            found = command(shown[1])
+            if isinstance(found, click.Group) and shown[2] in found.commands:
+                found = found.commands[shown[2]]
+            known = {o for p in found.params for o in p.opts} | {"--help"}
             assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", line)) <= known, line
 
 
