@@ -227,18 +227,28 @@ def test_p99_beside_a_stopped_gateway_within_a_tenth(start_node, load):
             time.sleep(1.5)
             spans[stopped].append((began, time.monotonic()))
             third.kill()
-    latencies = {False: [], True: []}
+    asked, took = [], []
     for answers in map(result, pair):
         assert answers["wrong"] == 0
-        for asked, took in zip(answers["asked"], answers["latencies"], strict=True):
-            for stopped, times in spans.items():
-                if any(began <= asked < ended for began, ended in times):
-                    latencies[stopped].append(took)
-    figures = {s: (statistics.median(took), p99(took), len(took)) for s, took in latencies.items()}
-    for stopped, (middle, high, n) in figures.items():
-        beside = "beside a stopped one" if stopped else "without"
-        print(f"{beside}: p50 {middle * 1e6:.0f} us, p99 {high * 1e6:.0f} us of {n}")
-    assert figures[True][1] <= 1.1 * figures[False][1]
+        asked += answers["asked"]
+        took += answers["latencies"]
+
+    def figures(span):
+        began, ended = span
+        inside = [t for a, t in zip(asked, took, strict=True) if began <= a < ended]
+        return statistics.median(inside), p99(inside), len(inside)
+
+    # Turn by turn, so that a moment in which the machine is busy elsewhere spoils one pair only.
+    turns = {stopped: [figures(span) for span in times] for stopped, times in spans.items()}
+    for stopped, beside in ((False, "without"), (True, "beside a stopped one")):
+        middle, high, _ = (statistics.median(turn[i] for turn in turns[stopped]) for i in range(3))
+        n = sum(turn[2] for turn in turns[stopped])
+        print(f"{beside}: medians of 20 turns, p50 {middle * 1e6:.0f} us, p99 {high * 1e6:.0f} us")
+        print(f"  of {n} requests")
+    pairs = zip(turns[True], turns[False], strict=True)
+    ratio = statistics.median(beside[1] / without[1] for beside, without in pairs)
+    print(f"p99 beside / without, median of 20 pairs: {ratio:.3f}")
+    assert ratio <= 1.1
 
 
 def test_a_gateway_that_never_reads_costs_bounded_memory(start_node, small_bundle):
