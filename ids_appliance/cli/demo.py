@@ -24,7 +24,7 @@ from ids_appliance.cli.options import parse_address
 from ids_appliance.cli.tables import sender_table
 from ids_appliance.errors import CaptureError, LinkError
 from ids_appliance.pipeline import Pipeline
-from ids_appliance.telemetry.senders import SenderTotals, mac_text
+from ids_appliance.telemetry.senders import SenderTotals, mac_text, sender_text
 from ids_appliance.train.labels import Label, Labeller, read_labels
 from ids_appliance.types import F64, U8, Classifier, JudgedBatch, Outcome
 
@@ -259,8 +259,16 @@ def _people(
         _line(family, which, verdicts)
     _line("attacks' victims", labels == Label.RELATED, verdicts)
     _line("ordinary life", labels == Label.BENIGN, verdicts)
+    click.echo()
+    for key, row in truth.rows.items():
+        if not row.malicious and seen.rows[key].share > 0.5:
+            accused = seen.rows[key]
+            click.echo(
+                f"Wrongly accused: {words[accused.sender]} ({sender_text(accused.sender)}), "
+                f"{accused.share:.0%} flagged, not one packet of an attack."
+            )
     click.echo(
-        "\nA forest alone judges packets, not senders, and this one has seen other networks than\n"
+        "A forest alone judges packets, not senders, and this one has seen other networks than\n"
         "yours: models/README.md says how far it can be trusted on captures of other origins."
     )
 
