@@ -263,10 +263,8 @@ def _people(
     for key, row in truth.rows.items():
         if not row.malicious and seen.rows[key].share > 0.5:
             accused = seen.rows[key]
-            click.echo(
-                f"Wrongly accused: {words[accused.sender]} ({sender_text(accused.sender)}), "
-                f"{accused.share:.0%} flagged, not one packet of an attack."
-            )
+            name = words[accused.sender] or sender_text(accused.sender)
+            click.echo(f"Wrongly accused: {name}, {accused.share:.0%} flagged, never attacked.")
     click.echo(
         "A forest alone judges packets, not senders, and this one has seen other networks than\n"
         "yours: models/README.md says how far it can be trusted on captures of other origins."
