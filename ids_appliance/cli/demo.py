@@ -264,7 +264,7 @@ def _people(
         if not row.malicious and seen.rows[key].share > 0.5:
             accused = seen.rows[key]
             name = words[accused.sender] or sender_text(accused.sender)
-            click.echo(f"Wrongly accused: {name}, {accused.share:.0%} flagged, never attacked.")
+            click.echo(f"Wrongly accused: {name}, {accused.share:.0%} flagged, attacked nobody.")
     click.echo(
         "A forest alone judges packets, not senders, and this one has seen other networks than\n"
         "yours: models/README.md says how far it can be trusted on captures of other origins."
