@@ -66,11 +66,6 @@ cdef enum:
 
 STAT_NAMES = ("cell_hits", "cell_joined", "cell_asks", "cell_evictions", "cell_shed")
 
-_FRAME = np.dtype([
-    ("offset", "<u8"), ("caplen", "<u4"), ("wirelen", "<u4"), ("timestamp_ns", "<i8"),
-    ("number", "<u8"), ("ifindex", "<u4"), ("linktype", "<u2"), ("direction", "u1"),
-    ("reserved", "u1"),
-])
 _SENDER = np.dtype([
     ("ifindex", "<u4"), ("side", "u1"), ("family", "u1"), ("mac", "u1", (6,)),
     ("address", "u1", (16,)),
@@ -93,7 +88,6 @@ cdef class Assignment:
     cdef int64_t oldest                     # lowest ask any packet waits for
     cdef bint held                          # frame `assigned` is parsed, and had no room yet
     cdef uint16_t held_row[60]              # its record
-    cdef Frame *c_frames
     cdef int32_t *wait_frame                # index of the frame
     cdef int64_t *wait_ask                  # number of the ask
     cdef uint16_t *wait_rows                # (room, 60)
@@ -104,7 +98,6 @@ cdef class Assignment:
     cdef uint8_t[::1] v_models
 
     def __cinit__(self):
-        self.c_frames = NULL
         self.wait_frame = NULL
         self.wait_ask = NULL
         self.wait_rows = NULL
@@ -112,7 +105,7 @@ cdef class Assignment:
     def __init__(self, frames):
         cdef const Frame[::1] view = frames
         self.n = view.shape[0]
-        self.frames = np.array(frames, dtype=_FRAME, copy=True)
+        self.frames = np.array(frames)  # a copy: the source reuses its own
         self.senders = np.zeros(self.n, dtype=_SENDER)
         self.outcomes = np.full(self.n, O_WAITING, dtype=np.uint8)
         self.probabilities = np.full(self.n, np.nan)

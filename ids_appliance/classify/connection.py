@@ -6,6 +6,7 @@ until it does. What one read has brought beyond that is looked at in later turns
 stops, or sends without end, costs one bounded queue and delays nobody.
 """
 
+import abc
 import asyncio
 from collections import deque
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ class State(IntEnum):
     """The last bytes are being flushed; whatever arrives is ignored."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, abc.ABC):
     """What both transports share: flow control, timeouts, who the peer is.
 
     A transport implements `begin`, `on_bytes`, `serve`, `announce` and `refuse`.
@@ -188,21 +189,21 @@ class Connection(asyncio.Protocol):
     def begin(self) -> None:
         """The peer is connected and, under TLS, a gateway."""
 
+    @abc.abstractmethod
     def on_bytes(self, data: bytes) -> None:
         """Take bytes; append requests to `queue`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def serve(self) -> None:
         """Answer the first request of `queue`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def announce(self) -> None:
         """Tell the gateway the present model."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def refuse(self, code: int, text: str) -> None:
         """Say why, and close."""
-        raise NotImplementedError
 
     def goodbye(self) -> None:
         """Close in good order: the node stops."""

@@ -1,5 +1,6 @@
 """Requests in, messages out, and answers back: the gateway's end of one connection to a node."""
 
+import abc
 import asyncio
 import ssl
 from collections import deque
@@ -38,7 +39,7 @@ class Link(Protocol):
         """There is room for further requests."""
 
 
-class Session(asyncio.Protocol):
+class Session(asyncio.Protocol, abc.ABC):
     """What both transports share: the life of the connection, and its silence.
 
     A transport implements `begin`, `on_bytes`, `send`, `probe` and `room`.
@@ -116,21 +117,21 @@ class Session(asyncio.Protocol):
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     @property
+    @abc.abstractmethod
     def busy(self) -> bool:
         """Something was sent that the node has not answered."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def room(self) -> bool:
         """Whether a further request may be sent now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def send(self, asked: Asked) -> None:
         """Send a request; its model is in `models`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def probe(self) -> None:
         """Make a node that lives say something."""
-        raise NotImplementedError
 
     def goodbye(self) -> None:
         """Close in good order."""
@@ -149,9 +150,9 @@ class Session(asyncio.Protocol):
     def begin(self) -> None:
         """The node is connected and, under TLS, a node."""
 
+    @abc.abstractmethod
     def on_bytes(self, data: bytes) -> None:
         """Take bytes from the node."""
-        raise NotImplementedError
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:

@@ -42,8 +42,10 @@ from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.pipeline import Pipeline
 from ids_appliance.schema import N_FEATURES
 from ids_appliance.train.compiler import compile_pipeline
-from ids_appliance.types import SENDER, Classifier, FrameBatch, JudgedBatch, Outcome
+from ids_appliance.types import SENDER, Classifier, FrameBatch, Outcome
 from tests.classify.nodes import NodeProcess
+from tests.test_modes import Keep
+from tests.test_modes import judged as probabilities
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("IDS_DATA", ROOT.parent / "shared" / "data"))
@@ -54,6 +56,9 @@ CAPTURES = {
     "ordinary life, one plug": DATA / "iot_sentinel" / "WeMoInsightSwitch.pcap.gz",
     "demo: home under attack": DEMO,
 }
+
+FEATURES = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 20, 40, 41, 48, 49]
+"""What the forest trained here looks at."""
 
 
 def best(work: Callable[[], object], *, seconds: float = 1.5) -> float:
@@ -163,9 +168,7 @@ def time_new(
     rows = rows[np.random.default_rng(1).permutation(len(rows))[:4096]]
     cells = cells_of(rows, bundle)
     shipped_cells = cells_of(rows, shipped)
-    # The forest may ask for fewer features than the pipeline was given; both see the same rows.
-    features = pipeline.ids_features
-    matrix = rows[:, features].astype(float)
+    matrix = rows[:, FEATURES].astype(float)
     ours = np.empty(len(cells))
     bundle.forest.evaluate(cells, ours)
     theirs = pipeline.predict_proba(matrix)[:, 1]
@@ -189,17 +192,6 @@ def time_new(
     return found
 
 
-class _Keep:
-    def __init__(self) -> None:
-        self.batches: list[JudgedBatch] = []
-
-    def take(self, batch: JudgedBatch) -> None:
-        self.batches.append(batch)
-
-    def probabilities(self) -> bytes:
-        return b"".join(b.probabilities.tobytes() for b in self.batches)
-
-
 def run(path: Path, connect: Callable[[], Classifier]) -> tuple[bytes, float, float]:
     """Return the probabilities, bytes a packet on the link and packets a second (best of three
     passes, each with an empty cache and a new connection)."""
@@ -208,7 +200,7 @@ def run(path: Path, connect: Callable[[], Classifier]) -> tuple[bytes, float, fl
 
 
 def _pass(path: Path, classifier: Classifier) -> tuple[bytes, float, float]:
-    keep = _Keep()
+    keep = Keep()
     with closing(classifier), closing(CaptureFile(path)) as source:
         start = time.perf_counter()
         pipeline = Pipeline(source, classifier, keep)
@@ -217,16 +209,14 @@ def _pass(path: Path, classifier: Classifier) -> tuple[bytes, float, float]:
         link = classifier.counters()
     judged = pipeline.counters()["judged"]
     sent = link.get("bytes_sent", 0) + link.get("bytes_received", 0)
-    return keep.probabilities(), sent / judged, judged / seconds
+    return probabilities(keep.batches).tobytes(), sent / judged, judged / seconds
 
 
 def measure(scratch: Path) -> dict[str, Any]:
     captures = {name: path for name, path in CAPTURES.items() if path.is_file()}
     batches = {name: read(path) for name, path in captures.items()}
     every = np.concatenate([parse(b) for b in batches.values()])
-    features = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 20, 40, 41, 48, 49]
-    pipeline, bundle = train(every, features)
-    pipeline.ids_features = features
+    pipeline, bundle = train(every, FEATURES)
     shipped = load_bundle(SHIPPED)
     options = LinkOptions(deadline_s=60.0)
     nodes = {

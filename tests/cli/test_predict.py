@@ -51,6 +51,15 @@ def test_other_formats_say_the_same(ids, capture, model, small_bundle):
     assert max(map(len, table.splitlines())) <= 100
 
 
+def test_the_summary_of_a_gateways_capture_is_by_device(ids, capture, model):
+    arguments = ["predict", capture, "--model", model, "--format", "summary"]
+    by_address = ids(*arguments).stdout.decode()
+    assert "192.168.77.66" in by_address and "more senders" in by_address
+    known = ["--gateway-mac", "02:00:00:00:77:01", "--gateway-address", "192.168.77.1"]
+    by_device = ids(*arguments, *known).stdout.decode()
+    assert by_device.count("02:00:00:00:77:42") == 1 and "more senders" not in by_device
+
+
 def test_without_a_model_or_a_node_nothing_is_guessed(refused, capture):
     assert "--model" in refused("predict", capture)
 
