@@ -96,10 +96,11 @@ def judge(pipeline: Any, features: list[int], rows: U16) -> F64:
 def judge_with_baselines(recipe: Recipe, train: Packets, test: Packets) -> Judged:
     """Fit on `train`, judge `test`, and do the same with the two baselines."""
     pipeline, features = fit(recipe, train.rows, train.classes, train.groups)
-    return Judged(judge(pipeline, features, test.rows), *_baselines(recipe, train, test))
+    return Judged(judge(pipeline, features, test.rows), *baselines(recipe, train, test))
 
 
-def _baselines(recipe: Recipe, train: Packets, test: Packets) -> tuple[F64, F64]:
+def baselines(recipe: Recipe, train: Packets, test: Packets) -> tuple[F64, F64]:
+    """Return the verdicts of the majority class and of a rule on the size alone, as floats."""
     majority = np.full(len(test.rows), float(train.classes.mean() > 0.5))
     chosen, share = weigh(recipe.weight, train.rows, train.classes, train.groups)
     stump = DecisionTreeClassifier(max_depth=1, random_state=recipe.seed)

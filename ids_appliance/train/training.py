@@ -14,16 +14,18 @@ from ids_appliance.train.card import describe
 from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.train.corpus import Corpus, read_corpus
 from ids_appliance.train.evaluate import (
+    Judged,
     Metrics,
     Packets,
+    baselines,
     evaluate,
     judge,
-    judge_with_baselines,
     measure,
 )
 from ids_appliance.train.fit import Recipe, distinct, fit
 from ids_appliance.train.labels import Label
 from ids_appliance.train.terms import Terms, read_terms
+from ids_appliance.types import F64, U16
 
 RELATED: Final = {"exclude": None, "benign": 0, "malicious": 1}
 
@@ -133,7 +135,11 @@ def train(options: Options, material: Material, *, progress: Progress = _silent)
         "origins": len(np.unique(packets.groups)),
     }
     card["packets_at_threshold"] = _at_threshold(plain, material.corpus)
-    card["metrics"] = _metrics(options, material, progress) if options.folds else {}
+    card["metrics"] = {}
+    if options.folds:
+        card["metrics"] = _metrics(options, material, progress) | _foreign(
+            options, material, progress, lambda rows: judge(pipeline, features, rows)
+        )
     return Trained(pipeline, features, make_bundle(plain.arrays, options.threshold, card=card))
 
 
@@ -158,19 +164,26 @@ def steps(options: Options, files: int) -> int:
 
 
 def _metrics(options: Options, material: Material, progress: Progress) -> dict[str, Metrics]:
-    metrics = evaluate(
+    return evaluate(
         options.recipe,
         material.packets,
         folds=options.folds,
         threshold=options.threshold,
         progress=progress,
     )
+
+
+def _foreign(
+    options: Options, material: Material, progress: Progress, forest: Callable[[U16], F64]
+) -> dict[str, Metrics]:
+    """Return the metrics on packets that may not be trained on, judged by the very model."""
     if options.terms:
         progress("foreign")
-    if material.foreign is not None and len(material.foreign.rows):
-        judged = judge_with_baselines(options.recipe, material.packets, material.foreign)
-        metrics["foreign"] = measure(material.foreign, judged, options.threshold)
-    return metrics
+    foreign = material.foreign
+    if foreign is None or not len(foreign.rows):
+        return {}
+    judged = Judged(forest(foreign.rows), *baselines(options.recipe, material.packets, foreign))
+    return {"foreign": measure(foreign, judged, options.threshold)}
 
 
 def _ships(terms: dict[str, Terms], repo: str) -> bool:
