@@ -287,7 +287,7 @@ cdef class Splitter:
             f.ifindex = 0
             f.linktype = linktype
             f.direction = DIR_UNKNOWN
-            f.reserved = 0
+            f.standing = 0
             n += 1
             at += 16 + caplen
         self.number = number
@@ -478,7 +478,7 @@ cdef class Splitter:
         f.ifindex = 0
         f.linktype = where.linktype
         f.direction = DIR_UNKNOWN
-        f.reserved = 0
+        f.standing = 0
         if kind == BLOCK_SIMPLE:
             return 1
         option = head + padded(caplen)

@@ -76,10 +76,11 @@ cdef class Assignment:
     """One batch under way: what each frame became, and the packets that wait for an ask.
 
     frames: (n,) FRAME, copied. The arrays `senders`, `outcomes`, `probabilities` (NaN until
-    judged), `verdicts` and `models` (index into the pipeline's list of model ids) have n places.
+    judged), `verdicts`, `models` (index into the pipeline's list of model ids) and `cells` (a keyed
+    hash of the packet's cell: equal cells of one model, equal numbers) have n places.
     """
 
-    cdef readonly object frames, senders, outcomes, probabilities, verdicts, models
+    cdef readonly object frames, senders, outcomes, probabilities, verdicts, models, cells
     cdef readonly Py_ssize_t assigned       # frames looked at so far
     cdef readonly Py_ssize_t waiting        # packets that wait
     cdef readonly Py_ssize_t adopted        # of them, how many wait in the present table
@@ -96,6 +97,7 @@ cdef class Assignment:
     cdef double[::1] v_probabilities
     cdef uint8_t[::1] v_verdicts
     cdef uint8_t[::1] v_models
+    cdef uint64_t[::1] v_cells
 
     def __cinit__(self):
         self.wait_frame = NULL
@@ -116,6 +118,8 @@ cdef class Assignment:
         self.v_probabilities = self.probabilities
         self.v_verdicts = self.verdicts
         self.v_models = self.models
+        self.cells = np.zeros(self.n, dtype=np.uint64)
+        self.v_cells = self.cells
         self.oldest = -1
 
     def __dealloc__(self):
@@ -416,22 +420,22 @@ cdef class CellTable:
         self.stats[S_ASKS] += 1
         return ask
 
-    cdef inline int64_t _place(self, const uint16_t *row, double *p, bint waits) noexcept nogil:
+    cdef inline int64_t _place(self, const uint16_t *row, double *p, uint64_t *h, bint waits) noexcept nogil:
         # One packet: -2 known (p set), -1 no room, else the ask to wait for. A packet that waits
         # already is not held up by max_waiting: batches behind it must not starve the first one.
         cdef uint64_t key[MAX_WORDS]
-        cdef uint64_t h
         cdef int64_t ask
         self._encode(row, key)
         if self.identity:
             if self.waiting >= self.max_waiting and not waits:
                 return -1
-            return self._new_ask(key, <uint64_t>self.ask_head, row)
-        h = self._hash(key)
-        if self._lookup(key, h, p):
+            h[0] = <uint64_t>self.ask_head
+            return self._new_ask(key, h[0], row)
+        h[0] = self._hash(key)
+        if self._lookup(key, h[0], p):
             self.stats[S_HITS] += 1
             return -2
-        ask = self._find_ask(key, h)
+        ask = self._find_ask(key, h[0])
         if ask >= 0 and self.ask_state[ask & self.ask_mask] == A_ANSWERED:
             p[0] = self.ask_probability[ask & self.ask_mask]
             self.stats[S_HITS] += 1
@@ -441,9 +445,10 @@ cdef class CellTable:
         if ask >= 0:
             self.stats[S_JOINED] += 1
             return ask
-        return self._new_ask(key, h, row)
+        return self._new_ask(key, h[0], row)
 
-    cdef inline void _judge(self, Assignment a, Py_ssize_t i, double p) noexcept nogil:
+    cdef inline void _judge(self, Assignment a, Py_ssize_t i, double p, uint64_t h) noexcept nogil:
+        a.v_cells[i] = h
         a.v_outcomes[i] = O_JUDGED
         a.v_probabilities[i] = p
         a.v_verdicts[i] = p > self.threshold
@@ -466,13 +471,15 @@ cdef class CellTable:
         cdef Py_ssize_t i, n = a.n
         cdef uint16_t row[N_FEATURES]
         cdef double p = 0
+        cdef uint64_t h = 0
         cdef int64_t ask
         cdef int what
         cdef bint full = False
         if host.shape[0] != sizeof(Host):
             raise ValueError("host is not a HostIdentity's bytes")
         me = <const Host *>&host[0]
-        if me.n_macs > MAX_OWN_MACS or me.n_addresses > MAX_OWN_ADDRESSES:
+        if me.n_macs > MAX_OWN_MACS or me.n_addresses > MAX_OWN_ADDRESSES \
+                or me.n_routers > MAX_ROUTERS or me.n_nets > MAX_NETS:
             raise ValueError("host is not a HostIdentity's bytes")
         for i in range(a.assigned, n):
             if frames[i].offset > size or frames[i].caplen > size - frames[i].offset:
@@ -494,9 +501,9 @@ cdef class CellTable:
                         a.v_outcomes[i] = what
                         i += 1
                         continue
-                ask = self._place(row, &p, False)
+                ask = self._place(row, &p, &h, False)
                 if ask == -2:
-                    self._judge(a, i, p)
+                    self._judge(a, i, p, h)
                 elif ask >= 0:
                     self._wait(a, i, ask, row)
                 elif self.shed:
@@ -537,7 +544,7 @@ cdef class CellTable:
             for i in range(a.adopted):
                 at = a.wait_ask[i] & self.ask_mask
                 if self.ask_state[at] == A_ANSWERED:
-                    self._judge(a, a.wait_frame[i], self.ask_probability[at])
+                    self._judge(a, a.wait_frame[i], self.ask_probability[at], self.ask_hash[at])
                 elif self.ask_state[at] == A_FAILED:
                     a.v_outcomes[a.wait_frame[i]] = O_UNANSWERED
                     a.v_models[a.wait_frame[i]] = self.model_index
@@ -565,6 +572,7 @@ cdef class CellTable:
         cdef Py_ssize_t i, kept
         cdef int64_t ask
         cdef double p = 0
+        cdef uint64_t h = 0
         cdef bint full = False
         if a.table is not self:
             if a.table is not None:
@@ -578,9 +586,9 @@ cdef class CellTable:
         kept = a.adopted
         i = a.adopted
         while i < a.waiting:
-            ask = self._place(a.wait_rows + i * N_FEATURES, &p, True)
+            ask = self._place(a.wait_rows + i * N_FEATURES, &p, &h, True)
             if ask == -2:
-                self._judge(a, a.wait_frame[i], p)
+                self._judge(a, a.wait_frame[i], p, h)
                 self.waiting -= 1
             elif ask >= 0:
                 a._move(i, kept)

@@ -13,11 +13,18 @@ cdef class HostIdentity:
 
     macs: iterable of 6-byte strings; addresses: iterable of 4- or 16-byte strings (packed).
     all_ports: every port of the bridge is captured, so a foreign frame going out was already seen.
-    Raises ValueError for a wrong length or too many entries (64 MACs, 512 addresses).
+    routers: MACs of those who forward for others on the protected side (on a bridge, the way out):
+    what they send comes from beyond, and its sender is its address. networks: (interface index,
+    packed address, prefix length) of each on-link network of a captured interface, so that what is
+    routed from one captured interface to another counts once.
+    Raises ValueError for a wrong length or too many entries (64 MACs, 512 addresses, 16 routers,
+    64 networks).
     """
 
-    def __init__(self, macs=(), addresses=(), *, bint all_ports=False):
+    def __init__(self, macs=(), addresses=(), *, bint all_ports=False, routers=(), networks=()):
         cdef bytes item
+        cdef Net *net
+        cdef int bit
         memset(&self.host, 0, sizeof(Host))
         for item in macs:
             if len(item) != 6 or self.host.n_macs == MAX_OWN_MACS:
@@ -31,6 +38,24 @@ cdef class HostIdentity:
             memcpy(self.host.addresses[self.host.n_addresses], <const uint8_t *>item, len(item))
             self.host.n_addresses += 1
         self.host.all_ports = all_ports
+        for item in routers:
+            if len(item) != 6 or self.host.n_routers == MAX_ROUTERS:
+                raise ValueError("a MAC has 6 bytes, and there are at most 16 routers")
+            memcpy(self.host.routers[self.host.n_routers], <const uint8_t *>item, 6)
+            self.host.n_routers += 1
+        for index, item, prefix in networks:
+            if len(item) not in (4, 16) or not 0 <= prefix <= 8 * len(item):
+                raise ValueError("a network has 4 or 16 bytes and a prefix inside them")
+            if self.host.n_nets == MAX_NETS:
+                raise ValueError("at most 64 networks")
+            net = &self.host.nets[self.host.n_nets]
+            net.ifindex = index
+            net.family = 4 if len(item) == 4 else 6
+            net.prefix = prefix
+            memcpy(net.address, <const uint8_t *>item, len(item))
+            for bit in range(prefix, 8 * <int>len(item)):
+                net.address[bit >> 3] &= ~(0x80 >> (bit & 7))
+            self.host.n_nets += 1
 
     def packed(self):
         """Return the C struct's bytes, which is how other compiled modules take it."""

@@ -84,6 +84,8 @@ cdef enum:
 cdef enum:
     MAX_OWN_MACS = 64
     MAX_OWN_ADDRESSES = 512
+    MAX_ROUTERS = 16
+    MAX_NETS = 64
 
 cdef packed struct Frame:
     uint64_t offset         # of the frame's first byte in the batch's buffer
@@ -94,7 +96,7 @@ cdef packed struct Frame:
     uint32_t ifindex        # 0 in a capture file
     uint16_t linktype       # LINKTYPE_*
     uint8_t direction       # PACKET_* or DIR_UNKNOWN
-    uint8_t reserved
+    uint8_t standing        # of its sender, set by the screen: Standing in types.py
 
 cdef packed struct Sender:
     uint32_t ifindex        # ingress interface
@@ -102,6 +104,13 @@ cdef packed struct Sender:
     uint8_t family          # 4, 6, 0 none
     uint8_t mac[6]          # zeros where the link type has none
     uint8_t address[16]     # IPv4 in the first four bytes
+
+cdef struct Net:
+    # An on-link network of a captured interface.
+    uint32_t ifindex
+    uint8_t family
+    uint8_t prefix          # leading bits that count
+    uint8_t address[16]     # zeros past the prefix
 
 cdef struct Host:
     # The gateway itself, as seen from the captured interfaces.
@@ -111,6 +120,10 @@ cdef struct Host:
     uint8_t macs[64][6]
     uint8_t families[512]
     uint8_t addresses[512][16]
+    uint32_t n_routers      # at most MAX_ROUTERS: who forwards for others on the protected side
+    uint8_t routers[16][6]
+    uint32_t n_nets         # at most MAX_NETS
+    Net nets[64]
 
 
 cdef inline int domain_of(int feature) noexcept nogil:
@@ -154,6 +167,33 @@ cdef inline bint _never_routed(const Sender *sender) noexcept nogil:
         if sender.address[i]:
             return False
     return True
+
+
+cdef inline bint _from_router(const Host *host, const uint8_t *mac) noexcept nogil:
+    cdef uint32_t i
+    for i in range(host.n_routers):
+        if memcmp(host.routers[i], mac, 6) == 0:
+            return True
+    return False
+
+
+cdef inline bint _inside(const Net *net, const uint8_t *address) noexcept nogil:
+    cdef int whole = net.prefix >> 3
+    cdef uint8_t mask = <uint8_t>(0xFF00 >> (net.prefix & 7))
+    if memcmp(net.address, address, whole) != 0:
+        return False
+    return (net.prefix & 7) == 0 or (address[whole] & mask) == net.address[whole]
+
+
+cdef inline bint _seen_before(const Host *host, const Sender *sender, uint32_t out) noexcept nogil:
+    # Routed out of one captured interface, from the network of another one: it was seen there.
+    cdef uint32_t i
+    cdef const Net *net
+    for i in range(host.n_nets):
+        net = &host.nets[i]
+        if net.family == sender.family and net.ifindex != out and _inside(net, sender.address):
+            return True
+    return False
 
 
 cdef inline void _payload(const uint8_t *p, uint32_t start, uint32_t end, uint16_t *row) noexcept nogil:
@@ -490,6 +530,10 @@ cdef inline int parse_frame(const uint8_t *data, const Frame *frame, const Host 
         sender.family = 6
         memcpy(sender.address, p + 8, 16)
 
+    # What a router on the protected side forwards comes from beyond it: its MAC names nobody.
+    if (host.n_routers and mac != NULL and sender.family and not row[F_IS_ARP]
+            and not _never_routed(sender) and _from_router(host, mac)):
+        sender.side = 1
     if host.n_macs == 0 and host.n_addresses == 0 and not host.all_ports:
         return P_JUDGE
     # Who put the frame on the wire? A frame that arrives with our own MAC is forged, not ours.
@@ -503,6 +547,8 @@ cdef inline int parse_frame(const uint8_t *data, const Frame *frame, const Host 
         if row[F_IS_ARP] or (sender.family and (
                 _never_routed(sender) or _own_address(host, sender.family, sender.address))):
             return P_OWN
+        if sender.family and _seen_before(host, sender, frame.ifindex):
+            return P_ECHO
         sender.side = 1
         ttl_on_arrival(p, cap, row)
         return P_JUDGE

@@ -393,7 +393,7 @@ cdef class Ring:
                     f.ifindex = self.bound_to
                     f.linktype = self.linktype
                     f.direction = link.sll_pkttype if link.sll_pkttype <= DIR_OUTGOING else DIR_UNKNOWN
-                    f.reserved = 0
+                    f.standing = 0
                 if h.tp_next_offset == 0 and remaining:  # else one frame would come for ever
                     self.malformed += remaining
                     remaining = 0

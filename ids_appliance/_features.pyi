@@ -13,6 +13,8 @@ class HostIdentity:
         addresses: Iterable[bytes] = ...,
         *,
         all_ports: bool = ...,
+        routers: Iterable[bytes] = ...,
+        networks: Iterable[tuple[int, bytes, int]] = ...,
     ) -> None: ...
     def packed(self) -> bytes: ...
 

@@ -12,7 +12,11 @@ here: that is why gateway-only, offloaded and offline give the same verdicts.
 Accounting: every frame a source delivers ends in exactly one Outcome, and `counters()` says at any
 instant how many are still under way, so that
 
-    delivered = judged + unparsable + own + echo + unanswered + shed + under way
+    delivered = screened + contained + judged + unparsable + own + echo + unanswered + shed
+                + under way
+
+A gate, where there is one, sees every batch first and keeps back what need not be judged: the
+scrutiny window is closed (screened), or the sender is contained already.
 """
 
 import threading
@@ -31,6 +35,7 @@ from ids_appliance.types import (
     CellRequest,
     Classifier,
     FrameBatch,
+    Gate,
     Grid,
     JudgedBatch,
     Outcome,
@@ -67,6 +72,9 @@ class Limits:
     finish in order); 79 bytes each. The batch that reaches it is still taken."""
     max_rows: int = 1_024
     """Cells in one request."""
+    lockstep: bool = False
+    """Finish each batch before the gate sees the next: a replay then gives the same windows and
+    decisions every time."""
     shed: bool = False
     """Asks or waiting packets full: give new packets up (live) instead of letting the source wait
     (offline)."""
@@ -82,12 +90,14 @@ class Pipeline:
         sink: VerdictSink,
         *,
         host: HostIdentity | None = None,
+        gate: Gate | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._source = source
         self._classifier = classifier
         self._sink = sink
         self._host = (host or HostIdentity()).packed()
+        self._gate = gate
         self._limits = limits or Limits()
         self._underway: deque[Assignment] = deque()
         self._asked: dict[int, tuple[CellTable, int, int]] = {}
@@ -113,7 +123,7 @@ class Pipeline:
                 self._accept(batch)
             self._pump(0.0)
             stopped = stop()
-            while self._full() and not stopped:
+            while not stopped and (self._full() or (self._limits.lockstep and self._underway)):
                 self._pump(0.1)
                 stopped = stop()
             if stopped:
@@ -145,8 +155,19 @@ class Pipeline:
         if len(self._tables) < MAX_TABLES:
             self._follow(self._classifier.grid)
         self._delivered += len(batch.frames)
-        self._frames += len(batch.frames)
-        assignment = Assignment(batch.frames)
+        frames = batch.frames
+        if self._gate is not None:
+            outcomes = self._gate.admit(batch, self._host)
+            judge = outcomes == Outcome.WAITING
+            if not judge.all():
+                self._outcomes += np.bincount(outcomes[~judge], minlength=len(Outcome)).astype(
+                    np.uint64
+                )
+                frames = frames[judge]
+                if not len(frames):
+                    return
+        self._frames += len(frames)
+        assignment = Assignment(frames)
         self._underway.append(assignment)
         table = self._tables[-1]
         while not table.assign(assignment, batch.data, self._host):
@@ -293,6 +314,7 @@ class Pipeline:
                     first.probabilities,
                     first.verdicts,
                     first.models,
+                    first.cells,
                     tuple(self._model_ids),
                 )
             )

@@ -6,7 +6,7 @@ what may never happen. Nothing here does I/O or knows a concrete stage.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag, StrEnum
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,7 +31,7 @@ FRAME: Final = np.dtype(
         ("ifindex", "<u4"),  # kernel's interface index; 0 in a capture file
         ("linktype", "<u2"),  # LINKTYPE_* number of pcap (1 Ethernet, 101 raw IP, ...)
         ("direction", "u1"),  # see Direction
-        ("reserved", "u1"),
+        ("standing", "u1"),  # of its sender; see Standing
     ]
 )
 """One captured frame inside a batch's buffer; 40 bytes, mirrored by `Frame` in ext/packet.pxd."""
@@ -39,7 +39,7 @@ FRAME: Final = np.dtype(
 SENDER: Final = np.dtype(
     [
         ("ifindex", "<u4"),  # ingress interface; 0 in a capture file
-        ("side", "u1"),  # 0: protected side (LAN), 1: beyond our own forwarding (WAN)
+        ("side", "u1"),  # see Side
         (
             "family",
             "u1",
@@ -49,6 +49,34 @@ SENDER: Final = np.dtype(
     ]
 )
 """Who sent a frame; 28 bytes, mirrored by `Sender` in ext/packet.pxd."""
+
+
+class Side(IntEnum):
+    """Where a sender is, and so what names it."""
+
+    LAN = 0
+    """On the protected side: its MAC and ingress interface name it, its address where the link has
+    no MACs."""
+    WAN = 1
+    """Beyond our own forwarding, or behind a router on the protected side: its IPv4 address or
+    IPv6 /64 names it."""
+    FLOOD = 2
+    """Nobody: the unproven senders of a flood. `address` is the victim's, `ifindex` its port."""
+
+
+class Standing(IntFlag):
+    """What the screen knows about a frame's sender; bits of FRAME.standing."""
+
+    ANSWER = 1
+    """The frame belongs to an exchange that the other side opened."""
+    PROVEN = 2
+    """The sender's address is not forged: an exchange went both ways (TCP, our ISN returned)."""
+    CALLED = 4
+    """A protected device has opened an exchange with the sender, and got an answer."""
+    SUSPECT = 8
+    """A trigger has named the sender in the present window."""
+    FLOOD = 0xF0
+    """Number of the flood that the frame is part of, 1 .. 15, shifted left by 4; 0 none."""
 
 
 class Direction(IntEnum):
@@ -163,6 +191,8 @@ class JudgedBatch:
     """(n,) 1 malicious, 0 not; 0 where the outcome is not JUDGED."""
     models: U8
     """(n,) index into `model_ids`; meaningful where the outcome is JUDGED."""
+    cells: U64
+    """(n,) keyed hash of the packet's cell: equal for packets of one cell and model."""
     model_ids: tuple[bytes, ...]
     """Models of this run; one, unless a model was changed under way. An index means the same only
     within a batch: after 256 models it is given anew."""
@@ -216,6 +246,14 @@ class VerdictSink(Protocol):
         """Use a batch; called in order of arrival, from one thread."""
 
 
+class Gate(Protocol):
+    """Decides which frames are judged: the screen and the scrutiny window, before the cells."""
+
+    def admit(self, batch: FrameBatch, host: bytes) -> U8:
+        """Return (n,) of Outcome: WAITING for a frame to be judged, else its last word. Sets
+        FRAME.standing of the batch's frames. `host` is a HostIdentity's bytes."""
+
+
 class Response(IntEnum):
     """What may be done about a sender, from nothing to cutting it off."""
 
@@ -225,48 +263,153 @@ class Response(IntEnum):
     QUARANTINE = 3
 
 
+class Kind(StrEnum):
+    """What names a subject, and so which of the kernel's sets holds it."""
+
+    MAC = "mac"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    FLOOD = "flood"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Subject:
+    """Whom a decision is about; outlives interface indices and reboots."""
+
+    kind: Kind
+    value: bytes
+    """6 bytes; 4; 8 (the /64); a flood's victim: 4 or 16."""
+    interface: str = ""
+    """Where a LAN sender is; empty for one beyond us and for a flood."""
+    port: int = 0
+    """TCP port of a flood's victim."""
+    proven: bool = True
+    """False: the address may be forged, so established flows are left alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class TriggerEvent:
     """Something looks wrong: opens or extends the scrutiny window."""
 
     rule: str
+    """dos, port_scan, mirai, arp_spoof, ..., overflow, manual, sample."""
     key: str
-    """What the rule counts by; one event per (rule, key) and hold-down."""
+    """What the rule counts by, readable; one event per (rule, key) and hold-down."""
     timestamp_ns: int
+    frame: int
+    """Index in its batch of the frame that crossed the threshold; 0 where none did."""
     sender: bytes | None
-    """A SENDER record's bytes where the rule can name one."""
+    """The canonical SENDER record's bytes of who did it; side FLOOD where nobody can be named."""
+    detail: str
+    """The counts, for people: "512 SYNs to 192.0.2.9:80 in 1.3 s, 0 handshakes"."""
+    decisive: bool = False
+    """True where the rule alone may decide (a configured binding contradicted)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Evidence about one sender has crossed a bound."""
+
+    sender: bytes
+    """The canonical SENDER record's bytes."""
+    timestamp_ns: int
+    malicious: bool
+    """False: cleared."""
+    score: float
+    """Sum of log-odds, natural logarithm, triggers' priors included."""
+    bound: float
+    rules: tuple[str, ...]
+    """Triggers that named it in the present window."""
+    packets: int
+    """Judged packets behind the score."""
+    cells: tuple[tuple[int, float, int], ...]
+    """The cells that weigh most: (hash, log-odds of one packet, packets)."""
+    standing: int
+    """Standing of its latest packets."""
+    address: bytes
+    """Latest IPv4 or IPv6 source address (4 or 16 bytes), empty where none."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """About a sender, with a duration; a verdict is about one packet and is never one."""
 
-    sender: bytes
-    """A SENDER record's bytes."""
+    number: int
+    """Strictly increasing, also across restarts."""
+    subject: Subject
     response: Response
     duration_s: float
     reason: str
+    timestamp_ns: int = 0
+    address: bytes = b""
+    """Address last seen from a MAC, for people."""
+    score: float = 0.0
 
 
 class Trigger(Protocol):
-    """Decides when to look closer. Implementations: always, manual, embedded, Zeek."""
+    """Decides when to look closer. Implementations: manual, sample, Zeek; the embedded rules are
+    counted by the screen itself, which sees every frame anyway."""
 
-    def observe(self, batch: FrameBatch) -> Sequence[TriggerEvent]:
-        """Count a batch; return what fired. Tables are bounded, overflow is itself an event."""
+    def poll(self, now_ns: int) -> Sequence[TriggerEvent]:
+        """Return what fired since the last call; never blocks."""
 
 
 class Policy(Protocol):
-    """Evidence per sender in, decisions out."""
+    """Evidence per sender in, findings out. Implementations: sequential, per_packet."""
 
-    def weigh(self, batch: JudgedBatch) -> Sequence[Decision]:
-        """Add a batch's evidence; return new decisions. Order of answers must not matter."""
+    def notice(self, event: TriggerEvent) -> Sequence[Finding]:
+        """Let a trigger weigh on the sender it names."""
+
+    def weigh(self, batch: JudgedBatch) -> Sequence[Finding]:
+        """Add a batch's evidence. The order of packets in it must not matter."""
+
+    def forget(self, sender: bytes) -> None:
+        """Begin anew with a sender: it was released, or a decision about it has ended."""
 
 
 class Enforcer(Protocol):
-    """Decisions into the kernel. Implementations: nftables, tc, OpenFlow, dry-run."""
+    """Decisions into the kernel. Implementations: nftables, dry-run; later tc, OpenFlow.
 
-    def apply(self, decisions: Sequence[Decision]) -> None:
-        """Make them hold, in one transaction; protected senders are refused here as well."""
+    The contract, tested for each: `apply` of a subject that stands already replaces its response
+    and duration; one bad element costs that element only; every element ends by itself.
+    """
+
+    def apply(self, decisions: Sequence[Decision]) -> Sequence["Applied"]:
+        """Make them hold; one answer per decision, in order. Protected ones are refused."""
+
+    def release(self, subjects: Sequence[Subject]) -> None:
+        """Let go of them; those that do not stand are passed over."""
+
+    def reconcile(self) -> "Reconciled":
+        """Compare what is intended with what the kernel has, and repair it."""
 
     def clear(self) -> None:
         """Remove everything of ours and nothing else; safe to call at any time."""
+
+    def counters(self) -> dict[str, int]:
+        """Totals by name: packets and bytes dropped per set, elements, evictions, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a decision in the kernel."""
+
+    decision: Decision
+    done: bool
+    note: str = ""
+    """Why not, or what was done instead ("set full: evicted 192.0.2.9")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """How kernel and intention compared, before the repair."""
+
+    intended: int
+    found: int
+    """Of the intended, how many the kernel had."""
+    foreign: int
+    """Elements in our sets that nobody intended; removed."""
+    repaired: int
+    rebuilt: bool
+    """The table or a hook was gone and was made anew."""

@@ -76,6 +76,6 @@ def test_a_command_works_without_extras_or_names_the_one_it_needs(which: str) ->
 def test_extras_are_declared_and_not_required() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     required = {line.split(">")[0].split("[")[0].lower() for line in project["dependencies"]}
-    assert required == {"click", "numpy", "cryptography"}
+    assert required == {"click", "numpy", "cryptography", "msgspec", "prometheus-client"}
     assert "netfilterqueue" in " ".join(project["optional-dependencies"]["gateway"]).lower()
     assert "scikit-learn" in " ".join(project["optional-dependencies"]["train"])

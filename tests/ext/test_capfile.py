@@ -57,7 +57,7 @@ def test_pcap(order: str, nano: bool) -> None:
     assert records["number"].tolist() == [1, 2]
     assert set(records["linktype"]) == {113}, "the upper half of the field tells of the FCS"
     assert set(records["direction"]) == {Direction.UNKNOWN}
-    assert not records["ifindex"].any() and not records["reserved"].any()
+    assert not records["ifindex"].any() and not records["standing"].any()
     assert faults(splitter) == {}
 
 

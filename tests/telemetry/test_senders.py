@@ -17,7 +17,16 @@ def batch_of(senders, outcomes, verdicts):
     probabilities = np.where(outcomes == Outcome.JUDGED, 0.25, np.nan)
     verdicts = np.array(verdicts, np.uint8)
     models = np.zeros(n, np.uint8)
-    return JudgedBatch(frames, records, outcomes, probabilities, verdicts, models, (b"m" * 16,))
+    return JudgedBatch(
+        frames,
+        records,
+        outcomes,
+        probabilities,
+        verdicts,
+        models,
+        np.zeros(len(frames), np.uint64),
+        (b"m" * 16,),
+    )
 
 
 MAC = b"\2\0\0\0\0\1"
