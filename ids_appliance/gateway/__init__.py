@@ -1,0 +1,1 @@
+"""The running gateway: stages assembled, driven, and open to questions and orders."""
