@@ -4,11 +4,21 @@ Sections are frozen msgspec structs, so that a value of the wrong type or an unk
 with its place. Stages take their own section as it stands here; nobody else holds a default.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-Seconds = float
+Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+SecondsOrZero = Annotated[float, Meta(ge=0, le=315_360_000)]
+Ratio = Annotated[float, Meta(ge=0, le=1)]
+Weight = Annotated[float, Meta(ge=-1000, le=1000)]
+"""Natural log-odds."""
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Rows = Annotated[int, Meta(ge=16, le=4_194_304)]
+"""Cap of a table."""
+SetSize = Annotated[int, Meta(ge=1, le=1_048_576)]
+"""Elements of a set in the kernel."""
 Response = Literal["observe", "deprioritise", "rate_limit", "quarantine"]
 
 
@@ -20,8 +30,10 @@ class Dos(Section, frozen=True, forbid_unknown_fields=True):
     """SYNs to one (destination, port) without handshakes."""
 
     enabled: bool = True
-    syns: int = 500
-    handshake_ratio: float = 0.2
+    """Whether the rule is evaluated."""
+    syns: Count = 500
+    """SYNs in a rule window from which on it fires."""
+    handshake_ratio: Ratio = 0.2
     """Completed handshakes / SYNs below which it fires."""
 
 
@@ -29,54 +41,78 @@ class PortScan(Section, frozen=True, forbid_unknown_fields=True):
     """One source tries many ports of one host, and mostly fails."""
 
     enabled: bool = True
-    ports: int = 20
-    failed_ratio: float = 0.8
+    """Whether the rule is evaluated."""
+    ports: Annotated[int, Meta(ge=1, le=65_535)] = 20
+    """Distinct ports of one host in a rule window from which on it fires."""
+    failed_ratio: Ratio = 0.8
+    """Share of the attempts that must have failed (RST, unreachable, no answer)."""
 
 
 class Mirai(Section, frozen=True, forbid_unknown_fields=True):
     """One source tries many hosts on few ports; cues: ICMP echo and ARP sweeps."""
 
     enabled: bool = True
-    hosts: int = 20
-    top_ports: int = 5
-    top_ports_ratio: float = 0.9
-    failed_or_brief_ratio: float = 0.8
+    """Whether the rule is evaluated."""
+    hosts: Count = 20
+    """Distinct hosts in a rule window from which on it fires."""
+    top_ports: Annotated[int, Meta(ge=1, le=64)] = 5
+    """How many ports count as a small fixed set."""
+    top_ports_ratio: Ratio = 0.9
+    """Share of the attempts that must go to those ports."""
+    failed_or_brief_ratio: Ratio = 0.8
+    """Share of the attempts that must have failed or been brief."""
     brief_s: Seconds = 2.0
-    brief_packets: int = 5
-    echo_hosts: int = 20
-    arp_targets: int = 30
+    """A connection closed within this time is brief."""
+    brief_packets: Count = 5
+    """A connection of at most so many packets is brief."""
+    echo_hosts: Count = 20
+    """ICMP echo requests to so many hosts are a cue of their own."""
+    arp_targets: Count = 30
+    """ARP requests for so many addresses from one MAC are a cue of their own."""
 
 
 class ArpSpoof(Section, frozen=True, forbid_unknown_fields=True):
     """Claims against bindings, unsolicited replies, changing MACs."""
 
     enabled: bool = True
-    unsolicited: int = 10
-    mac_changes: int = 3
+    """Whether the rule is evaluated."""
+    unsolicited: Count = 10
+    """Replies that nobody asked for, from one MAC, from which on it fires."""
+    mac_changes: Count = 3
+    """Changes of one address's MAC from which on it fires."""
 
 
 class Slow(Section, frozen=True, forbid_unknown_fields=True):
     """The scan rules over sixty seconds."""
 
     enabled: bool = False
+    """Whether the rule is evaluated."""
     window_s: Seconds = 60.0
-    ports: int = 40
-    hosts: int = 40
+    """Its own rule window."""
+    ports: Annotated[int, Meta(ge=1, le=65_535)] = 40
+    """As ports of port_scan, over the longer window."""
+    hosts: Count = 40
+    """As hosts of mirai, over the longer window."""
 
 
 class Rate(Section, frozen=True, forbid_unknown_fields=True):
     """A count per window and key above which a further rule fires; see its field in Trigger."""
 
     enabled: bool = False
-    count: int = 0
+    """Whether the rule is evaluated."""
+    count: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    """Count in a rule window from which on it fires."""
 
 
 class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """When to look closer (design: four rules, one configuration)."""
 
     kind: Literal["embedded", "always", "manual", "zeek"] = "embedded"
+    """Who opens the window: our own rules, nobody (it is always open), people, or Zeek."""
     rule_window_s: Seconds = 5.0
+    """The rules count in windows of this length, aligned to packet time."""
     no_answer_s: Seconds = 1.0
+    """An attempt without an answer for so long has failed."""
     hold_down_s: Seconds = 5.0
     """One event per (rule, key) in this time."""
     dos: Dos = Dos()
@@ -98,21 +134,27 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """Failed connections of one source to one port of one host."""
     bindings: dict[str, str] = {}
     """IPv4 address -> MAC, for what may never change (the router)."""
-    max_flows: int = 65_536
-    max_keys: int = 16_384
+    max_flows: Rows = 65_536
+    """Connections and exchanges followed at a time; overflowing is a trigger itself."""
+    max_keys: Rows = 16_384
     """Keys of each rule."""
-    max_senders: int = 16_384
-    max_bindings: int = 4_096
+    max_senders: Rows = 16_384
+    """Senders known at a time."""
+    max_bindings: Rows = 4_096
+    """IPv4-to-MAC bindings learned from ARP and DHCP."""
 
 
 class Window(Section, frozen=True, forbid_unknown_fields=True):
     """The elevated-scrutiny window."""
 
     window_s: Seconds = 30.0
+    """It closes so long after the last trigger or malicious decision."""
     max_window_s: Seconds = 600.0
-    sample_every_s: Seconds = 0.0
+    """It closes and arms anew after so long, whatever happens."""
+    sample_every_s: SecondsOrZero = 0.0
     """Look closer for `sample_s` once in this time even if nothing fired; 0 never."""
     sample_s: Seconds = 2.0
+    """Length of a sample window."""
     socket_filter: bool = True
     """While closed, let the kernel pass only what the rules need."""
 
@@ -121,28 +163,35 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True):
     """From verdicts to findings and decisions."""
 
     kind: Literal["sequential", "per_packet"] = "sequential"
-    upper: float = 0.0
+    """Evidence added up per sender, or a decision for every verdict of 1 (as published)."""
+    upper: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     """Sum of log-odds that makes a decision; 0: the calibrated bound of `bounds`."""
-    lower: float = -8.0
+    lower: Annotated[float, Meta(lt=0, ge=-1000)] = -8.0
     """Sum of log-odds that clears a sender."""
-    clip: float = 3.0
+    clip: Annotated[float, Meta(gt=0, le=50)] = 3.0
     """Most that one packet weighs, either way."""
-    cell_weight: float = 3.0
+    cell_weight: Annotated[float, Meta(gt=0, le=1_000_000)] = 3.0
     """Packets of one cell count as at most so many witnesses in a window."""
     half_life_s: Seconds = 30.0
+    """Evidence counts half after this time."""
     bounds: str = ""
     """File written by `calibrate`; empty: the defaults that ship."""
-    priors: dict[str, float] = {}
+    priors: dict[str, Weight] = {}
     """Rule -> log-odds with which its trigger enters; others keep their default."""
-    max_senders: int = 4_096
-    cells_per_sender: int = 64
+    max_senders: Rows = 4_096
+    """Senders with evidence at a time."""
+    cells_per_sender: Annotated[int, Meta(ge=1, le=4_096)] = 64
+    """Cells remembered per sender."""
     durations_s: tuple[Seconds, ...] = (600.0, 3600.0, 86_400.0, 604_800.0)
     """Of the first, second, ... decision about a sender."""
     memory_s: Seconds = 1_209_600.0
     """A sender without decisions for so long begins at the first duration again."""
-    breaker_per_minute: int = 5
-    breaker_lan_share: float = 0.2
-    max_decisions: int = 16_384
+    breaker_per_minute: Count = 5
+    """More decisions than this in a minute: everything holds at observe, with an alarm."""
+    breaker_lan_share: Ratio = 0.2
+    """The same if more than this share of the known LAN devices is decided about."""
+    max_decisions: Rows = 16_384
+    """Standing decisions; the weakest gives way."""
 
 
 class Enforce(Section, frozen=True, forbid_unknown_fields=True):
@@ -151,20 +200,29 @@ class Enforce(Section, frozen=True, forbid_unknown_fields=True):
     enabled: bool = False
     """A fresh installation observes; `ids-appliance enforce on` is a deliberate step."""
     backend: Literal["nftables", "dry-run"] = "nftables"
+    """Where decisions go: into the kernel, or into the log alone."""
     ceiling: Response = "quarantine"
+    """The most that may be done to anybody."""
     ceilings: dict[str, Response] = {}
     """Per device (MAC or address): the most that may be done to it."""
-    rate_limit_pps: int = 20
+    rate_limit_pps: Count = 20
     """Packets a second that a rate-limited sender may send."""
-    new_flows_per_minute: int = 10
+    new_flows_per_minute: Count = 10
     """New connections that an unproven sender may still open."""
     synproxy: bool = True
-    lan_set: int = 4_096
-    wan_set: int = 16_384
-    unverified_set: int = 16_384
-    flood_set: int = 256
-    alarm_share: float = 0.8
+    """Answer spoofed SYN floods by synproxy where the kernel has it; else by a limit."""
+    lan_set: SetSize = 4_096
+    """Size of the kernel's set of MACs."""
+    wan_set: SetSize = 16_384
+    """Size of the sets of proven outside senders, one for IPv4 and one for IPv6."""
+    unverified_set: SetSize = 16_384
+    """Size of the sets of outside senders whose address may be forged."""
+    flood_set: SetSize = 256
+    """Size of the sets of flooded (victim, port) pairs."""
+    alarm_share: Ratio = 0.8
+    """A set filled to this share raises an alarm."""
     reconcile_s: Seconds = 2.0
+    """Time between two comparisons of the kernel's state with the intended one."""
     heal_arp: bool = True
     """After an ARP spoofer is cut off, tell its victims the true binding."""
 
@@ -186,13 +244,21 @@ class Node(Section, frozen=True, forbid_unknown_fields=True):
     """The stronger machine that judges in mode offloaded."""
 
     addresses: tuple[str, ...] = ()
+    """HOST:PORT of the nodes; the next one is asked when one fails."""
     cert: str = ""
+    """Our certificate (PEM); a relative path is looked up beside this file."""
     key: str = ""
+    """Key of the certificate (PEM)."""
     ca: str = ""
+    """The authority of both ends (PEM)."""
     crl: str = ""
+    """Revocation list (PEM); may be empty."""
     plaintext: bool = False
+    """TCP without TLS, instead of certificates."""
     transport: Literal["binary", "json"] = "binary"
+    """Cells in our protocol, or one JSON object per packet."""
     deadline_s: Seconds = 1.0
+    """A request without an answer for so long counts as unanswered."""
 
 
 class Failure(Section, frozen=True, forbid_unknown_fields=True):
@@ -201,6 +267,7 @@ class Failure(Section, frozen=True, forbid_unknown_fields=True):
     on_classifier_down: Literal["local", "open", "closed"] = "local"
     """local: judge here; open: packets pass unjudged; closed: what a trigger names is limited."""
     on_queue_full: Literal["open", "closed"] = "open"
+    """open: packets that find the queue full pass; closed: they are dropped (inline capture)."""
     on_overload: tuple[Literal["cleared", "unnamed", "suspect"], ...] = (
         "cleared",
         "unnamed",
@@ -214,10 +281,14 @@ class Events(Section, frozen=True, forbid_unknown_fields=True):
 
     file: str = ""
     """Empty: events.jsonl in state_dir; "-": standard output."""
-    rotate_mib: float = 16.0
-    keep: int = 5
-    queue: int = 10_000
+    rotate_mib: Annotated[float, Meta(ge=0.01, le=65_536)] = 16.0
+    """Size from which on a new file is begun."""
+    keep: Annotated[int, Meta(ge=1, le=1_000)] = 5
+    """Files kept beside the present one."""
+    queue: Annotated[int, Meta(ge=16, le=1_000_000)] = 10_000
+    """Events waiting for the disk; the oldest give way, counted."""
     stats_s: Seconds = 60.0
+    """Time between two events with the counters."""
 
 
 class Metrics(Section, frozen=True, forbid_unknown_fields=True):
@@ -230,9 +301,12 @@ class Metrics(Section, frozen=True, forbid_unknown_fields=True):
 class Ring(Section, frozen=True, forbid_unknown_fields=True):
     """The capture ring of each interface."""
 
-    mib: int = 16
-    retire_ms: int = 4
+    mib: Annotated[int, Meta(ge=1, le=1_024)] = 16
+    """Memory of each ring."""
+    retire_ms: Annotated[int, Meta(ge=1, le=1_000)] = 4
+    """A block that is not full is handed over after this time."""
     promiscuous: bool = False
+    """See frames for other hosts as well."""
 
 
 class Config(Section, frozen=True, forbid_unknown_fields=True):
@@ -241,15 +315,21 @@ class Config(Section, frozen=True, forbid_unknown_fields=True):
     interfaces: tuple[str, ...]
     """The protected side; a bridge stands for all its ports."""
     profile: Literal["appliance", "paper"] = "appliance"
+    """paper: the published behaviour; it fixes the settings that the table below names."""
     mode: Literal["gateway-only", "offloaded"] = "gateway-only"
+    """Who judges: this machine, or a node."""
     model: str = ""
     """Model bundle; may be empty in mode offloaded without on_classifier_down = "local"."""
     state_dir: str = "/var/lib/ids-appliance"
+    """Decisions, event log: what survives a reboot."""
     run_dir: str = "/run/ids-appliance"
+    """Sockets."""
     group: str = ""
     """Group that may read from the socket."""
     routers: tuple[str, ...] = ()
     """MACs of routers on the protected side, beside the default routers found there."""
+    names: dict[str, str] = {}
+    """MAC or address -> name of the device, for events and tables."""
     trigger: Trigger = Trigger()
     window: Window = Window()
     policy: Policy = Policy()
