@@ -6,6 +6,8 @@
      +- PermissionMissing        a capability is missing; the message names it
      +- BundleError              a model bundle is damaged, malicious or of another schema
      +- ModelLimit               one run has seen more models than it can tell apart
+     +- ConfigError              the configuration cannot be read, or contradicts itself
+     +- EventLogError            the event log's file cannot be opened
      +- LabelError               labels or training data are not usable
      +- LinkError                the node cannot be used
          +- NodeUnreachable      nobody answers at any of the addresses
@@ -39,6 +41,14 @@ class BundleError(IdsError):
 
 class ModelLimit(IdsError):
     """One run has seen more models than it can tell apart."""
+
+
+class ConfigError(IdsError):
+    """The configuration cannot be read, or says what cannot be meant; the message names where."""
+
+
+class EventLogError(IdsError):
+    """The event log's file cannot be opened."""
 
 
 class LabelError(IdsError):
