@@ -60,6 +60,7 @@ def live(
     options: RingOptions | None = None,
     *,
     on_event: Callable[[str], None] | None = None,
+    routers: Sequence[bytes] = (),
 ) -> Live:
     """Open the capture points. Raises InterfaceError, PermissionMissing."""
     names = capture_points(interfaces)
@@ -73,6 +74,12 @@ def live(
     def host() -> HostIdentity:
         there = {link.name for link in links().values()}
         found = identity([name for name in names if name in there])
-        return HostIdentity(found.macs, found.addresses, all_ports=found.all_ports)
+        return HostIdentity(
+            found.macs,
+            found.addresses,
+            all_ports=found.all_ports,
+            routers=routers,
+            networks=found.networks,
+        )
 
     return Live(RingSource(names, options, on_event=on_event), names, host, tuple(warnings))

@@ -16,6 +16,7 @@ from ids_appliance.errors import InterfaceError
 
 MAX_MACS: Final = 64
 MAX_ADDRESSES: Final = 512
+MAX_NETWORKS: Final = 64
 """What _features.HostIdentity takes."""
 
 _SIOCETHTOOL: Final = 0x8946
@@ -39,8 +40,11 @@ class GatewayIdentity:
     """4 or 16 bytes each: all local addresses, those of the captured interfaces first."""
     all_ports: bool
     """Every port of a bridge is captured: what leaves one was seen arriving at another."""
+    networks: tuple[tuple[int, bytes, int], ...] = ()
+    """On-link networks of the captured interfaces and of those built on them: (interface index,
+    address, prefix length). IPv6 link-local is on every link and in none of these."""
     left_out: int = 0
-    """MACs and addresses beyond what HostIdentity takes."""
+    """MACs, addresses and networks beyond what HostIdentity takes."""
 
 
 def find(name: str, table: dict[int, Link]) -> Link:
@@ -102,9 +106,13 @@ def identity(names: Sequence[str]) -> GatewayIdentity:
             if i in table and any(table[i].mac)
         )
     )
-    local = dict.fromkeys(
-        address for _, address in sorted(addresses(), key=lambda pair: pair[0] not in family)
-    )
+    ours = sorted(addresses(), key=lambda entry: entry[0] not in family)
+    local = dict.fromkeys(address for _, address, _ in ours)
+    networks = [
+        entry
+        for entry in ours
+        if entry[0] in family and entry[2] < 8 * len(entry[1]) and not _link_local(entry[1])
+    ]
     bridges = {table[i].master for i in captured if table[i].master}
     whole = [
         bridge
@@ -115,8 +123,15 @@ def identity(names: Sequence[str]) -> GatewayIdentity:
         macs=tuple(macs[:MAX_MACS]),
         addresses=tuple(local)[:MAX_ADDRESSES],
         all_ports=bool(whole) and len(whole) == len(bridges),
-        left_out=max(0, len(macs) - MAX_MACS) + max(0, len(local) - MAX_ADDRESSES),
+        networks=tuple(networks[:MAX_NETWORKS]),
+        left_out=max(0, len(macs) - MAX_MACS)
+        + max(0, len(local) - MAX_ADDRESSES)
+        + max(0, len(networks) - MAX_NETWORKS),
     )
+
+
+def _link_local(address: bytes) -> bool:
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def offloads_on(name: str) -> tuple[str, ...]:

@@ -128,18 +128,19 @@ def links() -> dict[int, Link]:
     return table
 
 
-def addresses() -> list[tuple[int, bytes]]:
-    """Return (interface index, packed IPv4 or IPv6 address) of all local addresses."""
+def addresses() -> list[tuple[int, bytes, int]]:
+    """Return (interface index, packed IPv4 or IPv6 address, prefix length) of all local
+    addresses; the prefix is a host's on a point-to-point link, where nobody else is on it."""
     table = []
     for body in _dump(RTM_GETADDR, RTM_NEWADDR):
         if len(body) < _ADDRESS.size:
             continue
-        family, _, _, _, index = _ADDRESS.unpack_from(body)
+        family, prefix, _, _, index = _ADDRESS.unpack_from(body)
         found = attributes(body[_ADDRESS.size :])
         # On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL ours.
         address = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
         if (family, len(address)) in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
-            table.append((index, address))
+            table.append((index, address, prefix))
     return table
 
 

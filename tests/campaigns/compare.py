@@ -21,7 +21,14 @@ class Comparison:
     def __init__(self, host: twin.Host | None = None) -> None:
         self.host = host or twin.Host()
         self._identity = _features.HostIdentity(
-            self.host.macs, self.host.addresses, all_ports=self.host.all_ports
+            self.host.macs,
+            self.host.addresses,
+            all_ports=self.host.all_ports,
+            routers=self.host.routers,
+            networks=[
+                (index, net.network_address.packed, net.prefixlen)
+                for index, net in self.host.networks
+            ],
         )
         self.totals: Counter[str] = Counter()
         """Frames by outcome, and how often each counter went up."""

@@ -22,15 +22,14 @@ from tests.campaigns.compare import Comparison, report
 from tests.campaigns.mutate import Link, layer3_at, mutate
 from tests.campaigns.twin_all import capture_paths
 from tests.ext import frames as f
-from tests.fuzz.parse import ADDRESSES, MACS, catalogue, check, layer3
 from tests.fuzz.parse import HOSTS as BOTH_HOSTS
-from tests.reference import packet as twin
+from tests.fuzz.parse import catalogue, check, layer3
 
 BATCH = 1000
 PER_CAPTURE = 40
 """Packets taken of each capture, spread over its first thousands: every origin counts alike."""
 DIRECTIONS = (0, 1, 2, 3, 4, 4, 255, 255)
-HOSTS = (twin.Host(), twin.Host(MACS, ADDRESSES), twin.Host(MACS, ADDRESSES, True))
+HOSTS = tuple(host for _, host in BOTH_HOSTS)
 
 
 def originals(data: Path | None) -> list[Link]:

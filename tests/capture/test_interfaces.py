@@ -32,8 +32,13 @@ TABLE = {
 
 
 @pytest.fixture(autouse=True)
-def kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes]]:
-    local = [(9, bytes([192, 0, 2, 9])), (3, bytes([192, 0, 2, 1])), (3, bytes(15) + b"\1")]
+def kernel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bytes, int]]:
+    local = [
+        (9, bytes([192, 0, 2, 9]), 25),
+        (3, bytes([192, 0, 2, 1]), 24),
+        (3, bytes(15) + b"\1", 128),
+        (3, bytes.fromhex("fe80" + 13 * "00" + "01"), 64),
+    ]
     monkeypatch.setattr(interfaces, "links", lambda: TABLE)
     monkeypatch.setattr(interfaces, "addresses", lambda: local)
     return local
@@ -63,14 +68,22 @@ def test_all_ports_means_of_every_bridge_concerned() -> None:
 
 def test_addresses_of_the_captured_interfaces_come_first(kernel) -> None:
     own = interfaces.identity(["lan1"])
-    assert own.addresses == (bytes([192, 0, 2, 1]), bytes(15) + b"\1", bytes([192, 0, 2, 9]))
+    assert own.addresses[:2] == (bytes([192, 0, 2, 1]), bytes(15) + b"\1")
+    assert own.addresses[-1] == bytes([192, 0, 2, 9]) and len(own.addresses) == 4
     HostIdentity(own.macs, own.addresses, all_ports=own.all_ports)
 
 
+def test_networks_are_those_on_the_link_of_what_is_captured() -> None:
+    # Neither another interface's, nor a host's own address, nor link-local, which is everywhere.
+    assert interfaces.identity(["lan1"]).networks == ((3, bytes([192, 0, 2, 1]), 24),)
+    assert interfaces.identity(["eth0"]).networks == ((9, bytes([192, 0, 2, 9]), 25),)
+    HostIdentity(networks=interfaces.identity(["lan1"]).networks)
+
+
 def test_more_than_an_identity_holds_is_left_out(kernel) -> None:
-    kernel += [(1, struct.pack("!I", number)) for number in range(600)]
+    kernel += [(1, struct.pack("!I", number), 32) for number in range(600)]
     own = interfaces.identity(["lan1"])
-    assert len(own.addresses) == 512 and own.left_out == 91
+    assert len(own.addresses) == 512 and own.left_out == 92
     assert bytes([192, 0, 2, 1]) in own.addresses
     HostIdentity(own.macs, own.addresses)
 

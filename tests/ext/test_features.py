@@ -648,6 +648,51 @@ def test_forwarded_packet_gets_its_ttl_back(direction: Direction) -> None:
     assert (outcome, row[TTL], sender["side"]) == (Outcome.JUDGED, 64, 1)
 
 
+def placed(
+    frame: bytes, direction: Direction, *, ifindex: int, **identity: Any
+) -> tuple[int, int, int]:
+    """Return outcome, side and TTL of a frame on an interface, which the twin sees alike."""
+    data, table = f.records([frame], direction=direction)
+    table["ifindex"] = ifindex
+    rows, senders = np.zeros((1, N_FEATURES), np.uint16), np.zeros(1, SENDER)
+    outcomes, counters = np.zeros(1, np.uint8), np.zeros(COUNTERS, np.uint64)
+    host = _features.HostIdentity(**identity)
+    _features.extract(data, table, host, rows, senders, outcomes, counters)
+    nets = tuple(
+        (index, ipaddress.ip_network((address, prefix), strict=False))
+        for index, address, prefix in identity.get("networks", ())
+    )
+    own = twin.Host(
+        frozenset(identity.get("macs", ())),
+        frozenset(identity.get("addresses", ())),
+        identity.get("all_ports", False),
+        frozenset(identity.get("routers", ())),
+        nets,
+    )
+    expected = twin.judge(frame, f.ETHERNET, direction, own, ifindex=ifindex)
+    assert (outcomes[0], senders[0]["side"]) == (expected.outcome, expected.side)
+    return int(outcomes[0]), int(senders[0]["side"]), int(rows[0][TTL])
+
+
+def test_what_was_routed_between_captured_interfaces_counts_where_it_came_in() -> None:
+    own = {"macs": [OWN_MAC], "addresses": [OWN4], "networks": [(7, f.SRC4, 24)]}
+    frame = from_us(f.ipv4(f.tcp(), ttl=63))
+    assert placed(frame, Direction.OUTGOING, ifindex=8, **own) == (Outcome.ECHO, 0, 0)
+    # Out of the very interface that its network is on: nobody else can have shown it.
+    assert placed(frame, Direction.OUTGOING, ifindex=7, **own) == (Outcome.JUDGED, 1, 64)
+    elsewhere = own | {"networks": [(7, bytes([198, 18, 0, 1]), 15)]}
+    assert placed(frame, Direction.OUTGOING, ifindex=8, **elsewhere) == (Outcome.JUDGED, 1, 64)
+
+
+def test_a_routers_mac_names_nobody() -> None:
+    known = {"routers": [f.SRC_MAC], "macs": [OWN_MAC]}
+    assert placed(f.ethernet(f.ipv4(f.tcp())), Direction.HOST, ifindex=7, **known)[1] == 1
+    assert placed(f.ethernet(f.ipv4(f.tcp())), Direction.HOST, ifindex=7, macs=[OWN_MAC])[1] == 0
+    assert placed(f.ethernet(f.arp(), f.ARP), Direction.HOST, ifindex=7, **known)[1] == 0
+    local = f.ipv6(f.tcp(), source=bytes.fromhex("fe80" + 13 * "00" + "01"))
+    assert placed(f.ethernet(local, f.IPV6), Direction.HOST, ifindex=7, **known)[1] == 0
+
+
 def test_forwarded_ttl_saturates_and_a_cut_one_stays_0() -> None:
     assert judged(from_us(f.ipv4(f.tcp(), ttl=255)), Direction.OUTGOING)[1][TTL] == 255
     assert judged(from_us(f.ipv4(f.tcp(), ttl=0)), Direction.OUTGOING)[1][TTL] == 1

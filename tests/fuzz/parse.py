@@ -1,5 +1,6 @@
 """A frame in, the compiled record against its twin: no difference and no read outside the frame."""
 
+import ipaddress
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,12 +15,34 @@ LINKS = (*twin.LINK_TYPES, 147)
 DIRECTIONS = (0, 1, 2, 3, 4, 255)
 OWN_MAC, OWN4, OWN6 = f.SRC_MAC, f.DST4, f.DST6
 MACS, ADDRESSES = frozenset([OWN_MAC]), frozenset([OWN4, OWN6])
+
+
+def _networks(four: bytes, six: bytes, *, lengths: tuple[int, int]) -> twin.Networks:
+    """Return networks as the twin has them: on interface 7, and on 8."""
+    return (
+        (7, ipaddress.ip_network((four, lengths[0]), strict=False)),
+        (8, ipaddress.ip_network((six, lengths[1]), strict=False)),
+    )
+
+
+NETWORKS = _networks(OWN4, OWN6, lengths=(20, 61))
+WIDE = _networks(f.SRC4, f.SRC6, lengths=(13, 32))
 HOSTS = [
     (_features.HostIdentity(), twin.Host()),
     (_features.HostIdentity(MACS, ADDRESSES), twin.Host(MACS, ADDRESSES)),
     (
         _features.HostIdentity(MACS, ADDRESSES, all_ports=True),
         twin.Host(MACS, ADDRESSES, True),
+    ),
+    (
+        _features.HostIdentity(
+            [f.DST_MAC], ADDRESSES, routers=MACS, networks=[(7, OWN4, 20), (8, OWN6, 61)]
+        ),
+        twin.Host(frozenset([f.DST_MAC]), ADDRESSES, False, MACS, NETWORKS),
+    ),
+    (
+        _features.HostIdentity(MACS, networks=[(7, f.SRC4, 13), (8, f.SRC6, 32)]),
+        twin.Host(MACS, networks=WIDE),
     ),
 ]
 COUNTERS = len(_features.COUNTER_NAMES)

@@ -47,6 +47,7 @@ SERVICES: Final = (  # in the order of the columns: protocols, ports
 JUDGED, UNPARSABLE, OWN, ECHO = 0, 1, 2, 3  # Outcome in types.py
 OUTGOING, UNKNOWN = 4, 255  # Direction in types.py
 
+Networks = tuple[tuple[int, ipaddress.IPv4Network | ipaddress.IPv6Network], ...]
 Row = list[int]
 Raised = set[str]
 
@@ -59,6 +60,10 @@ class Host:
     addresses: frozenset[bytes] = frozenset()
     all_ports: bool = False
     """Every port of the bridge is captured, so a foreign frame going out was seen coming in."""
+    routers: frozenset[bytes] = frozenset()
+    """MACs of those who forward for others on the protected side."""
+    networks: Networks = ()
+    """(interface index, on-link network) of the captured interfaces."""
 
     @property
     def known(self) -> bool:
@@ -81,8 +86,8 @@ class Judged:
     """1 where the sender lies beyond our own forwarding."""
 
 
-def judge(frame: bytes, linktype: int, direction: int, host: Host) -> Judged:
-    """Return what becomes of a frame at the capture point of `host`."""
+def judge(frame: bytes, linktype: int, direction: int, host: Host, *, ifindex: int = 0) -> Judged:
+    """Return what becomes of a frame at the capture point of `host`, on interface `ifindex`."""
     raised: Raised = set()
     kind, packet = layer3(frame, linktype, raised)
     mac, direction = link_sender(frame, linktype, direction)
@@ -97,11 +102,19 @@ def judge(frame: bytes, linktype: int, direction: int, host: Host) -> Judged:
     unroutable = bool(address) and (not any(address) or _link_local(address))
     own = ours and (kind == ARP or address in host.addresses or unroutable)
     echo = leaving and not ours and direction == OUTGOING and host.all_ports
-    forwarded = ours and not own
+    if ours and not own and address:
+        # Routed from another captured interface, where it was seen coming in.
+        source = ipaddress.ip_address(address)
+        echo = any(
+            index != ifindex and source.version == net.version and source in net
+            for index, net in host.networks
+        )
+    forwarded = ours and not own and not echo
+    beyond = bool(kind != ARP and address and not unroutable and mac in host.routers)
     columns = record(kind, packet, forwarded, raised)
     outcome = OWN if own else ECHO if echo else JUDGED
     return Judged(
-        outcome, columns if outcome == JUDGED else None, raised, mac, address, int(forwarded)
+        outcome, columns if outcome == JUDGED else None, raised, mac, address, forwarded | beyond
     )
 
 
