@@ -13,6 +13,9 @@
          +- NodeUnreachable      nobody answers at any of the addresses
          +- HandshakeError       version, schema, model or role do not fit
          +- CertificateError     TLS: wrong authority, wrong role, not valid now, revoked
+     +- ControlError             a running gateway cannot be asked, or refuses
+         +- NotRunning           no gateway answers at the sockets
+         +- AlreadyRunning       a gateway is at the sockets already
 
 Damage inside a stream of packets is never an exception: it is a counter. The codec's own errors
 (:class:`ids_appliance._wire.WireError`) become ``LinkError`` where the connection is closed.
@@ -69,3 +72,19 @@ class HandshakeError(LinkError):
 
 class CertificateError(LinkError):
     """TLS refused the peer or our own certificate."""
+
+
+class ControlError(IdsError):
+    """A running gateway cannot be asked, or refuses; `kind` as in gateway/messages.py."""
+
+    def __init__(self, message: str, *, kind: str = "failed") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class NotRunning(ControlError):
+    """No gateway answers at the sockets."""
+
+
+class AlreadyRunning(ControlError):
+    """A gateway is at the sockets already."""
