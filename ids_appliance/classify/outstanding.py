@@ -51,6 +51,9 @@ class Outstanding:
         self._woken = False
         self._open = True
         self.wake: Callable[[], None] = lambda: None
+        self.ready: Callable[[], None] = lambda: None
+        """Called, from either thread, when there is an answer after there was none: it must be
+        short, and never come back here."""
         self.counts = dict.fromkeys(("requests", "rows", "answered", "unanswered", "stale"), 0)
 
     # The pipeline's thread --------------------------------------------------------------------
@@ -162,3 +165,5 @@ class Outstanding:
         probabilities = asked.probabilities if answered else None
         self._answers.append(Answer(asked.request.seq, model_id, status, probabilities))
         self._changed.notify_all()
+        if len(self._answers) == 1:
+            self.ready()

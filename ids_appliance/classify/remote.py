@@ -123,6 +123,11 @@ class RemoteClassifier(Classifier):
             raise link._failure or NodeUnreachable("closed before a node was reached")
         return link
 
+    def on_answer(self, call: Callable[[], None]) -> None:
+        """Have `call` called from the link's thread when an answer has come after there was none,
+        so that who sleeps for packets can look after it; it must be short."""
+        self.outstanding.ready = call
+
     def __enter__(self) -> Self:
         return self
 

@@ -139,3 +139,19 @@ class Ledger(RuleBasedStateMachine):
 
 Ledger.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestLedger = Ledger.TestCase
+
+
+def test_who_sleeps_for_packets_is_told_of_the_first_answer(clock):
+    ledger = Outstanding(8, 100, deadline_s=1.0, clock=clock)
+    told = []
+    ledger.ready = lambda: told.append(len(ledger._answers))
+    for seq in range(3):
+        ledger.submit(make(seq))
+    for _ in range(3):
+        ledger.part(ledger.next_unsent(), 0, np.zeros(1))
+    assert told == [1]  # the others are found beside it
+    assert len(ledger.collect(0.0)) == 3
+    ledger.submit(make(4))
+    clock.now[0] += 1.0
+    ledger.expire()
+    assert told == [1, 1]
