@@ -10,7 +10,7 @@ from tests.architecture.sources import COMPILED, EXT, PYTHON_FILES, module_of, n
 
 FOUNDATION = {"types", "schema", "errors"}
 STAGES = {"capture", "classify", "trigger", "policy", "enforce", "telemetry"}
-BELOW_TOP = {"compiled", "config", "pipeline", "assemble"} | FOUNDATION | STAGES
+BELOW_TOP = {"compiled", "config", "config_file", "pipeline", "assemble"} | FOUNDATION | STAGES
 
 ALLOWED: dict[str, set[str]] = {
     "root": {"compiled"},
@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "schema": set(),
     "types": {"schema"},
     "config": FOUNDATION,
+    "config_file": FOUNDATION | {"config"},
     # A stage knows the data and the protocols, never another stage.
     **{stage: FOUNDATION | {"compiled", "config"} for stage in STAGES},
     # The pipeline knows only the protocols; which stages there are is assemble's business.

@@ -1,0 +1,6 @@
+"""A TOML file in, a checked configuration out, or one line that says where and what."""
+
+from ids_appliance.config_file.read import load
+from ids_appliance.config_file.texts import host_port
+
+__all__ = ["host_port", "load"]

@@ -1,0 +1,144 @@
+"""A configuration of good types in, what cannot be meant by it out: one line each, all of them."""
+
+import difflib
+import grp
+from collections.abc import Callable, Iterable, Iterator
+
+from ids_appliance.config import Config
+from ids_appliance.config_file import paper, texts
+
+
+def contradictions(config: Config) -> list[str]:
+    """Return what is wrong with a configuration although every value has its type and range.
+
+    Looks at the machine for one thing only: whether `group` exists.
+    """
+    checks = (_top, _texts, _trigger, _window, _policy, _enforce, _classifier)
+    return [line for check in checks for line in check(config)]
+
+
+def _refused(place: str, values: Iterable[str], read: Callable[[str], object]) -> Iterator[str]:
+    """Yield what is wrong with the texts of a list: refused by `read`, or there twice."""
+    seen = set()
+    for value in values:
+        try:
+            found = read(value)
+        except ValueError as error:
+            yield f"{place}: {error}"
+            continue
+        if found in seen:
+            yield f"{place}: {value!r} is there twice"
+        seen.add(found)
+
+
+def _top(config: Config) -> Iterator[str]:
+    if not config.interfaces:
+        yield "interfaces is empty: name the interfaces towards the devices to protect"
+    yield from _refused("interfaces", config.interfaces, texts.interface)
+    for place, path in (("state_dir", config.state_dir), ("run_dir", config.run_dir)):
+        if not path.startswith("/") or "\0" in path:
+            yield f"{place} = {path!r}: an absolute path is expected"
+    if config.group:
+        try:
+            grp.getgrnam(config.group)
+        except KeyError:
+            groups = [entry.gr_name for entry in grp.getgrall()]
+            near = difflib.get_close_matches(config.group, groups, n=1)
+            hint = f"did you mean {near[0]!r}" if near else f"groupadd --system {config.group}"
+            yield f"group = {config.group!r}: there is no such group; {hint}"
+
+
+def _texts(config: Config) -> Iterator[str]:
+    protect = config.protect
+    yield from _refused("routers", config.routers, texts.mac)
+    yield from _refused("protect.administrators", protect.administrators, texts.network_at)
+    yield from _refused("protect.addresses", protect.addresses, texts.address_at)
+    yield from _refused("protect.macs", protect.macs, texts.mac_at)
+    yield from _refused("names", config.names, texts.device)
+    yield from _refused("names", set(config.names.values()), texts.label)
+    if config.metrics.listen:
+        yield from _refused("metrics.listen", [config.metrics.listen], texts.host_port)
+    file = config.events.file
+    if file not in ("", "-") and not file.startswith("/"):
+        yield f'events.file = {file!r}: an absolute path, "-" or "" is expected'
+
+
+def _trigger(config: Config) -> Iterator[str]:
+    trigger = config.trigger
+    if trigger.kind == "zeek":
+        yield 'trigger.kind = "zeek" is not there yet: "embedded" has the same four rules'
+    yield from _refused("trigger.bindings", trigger.bindings, texts.address)
+    for text in trigger.bindings:
+        if ":" in text:
+            yield f"trigger.bindings: {text!r}: bindings are IPv4 address -> MAC"
+    yield from _refused("trigger.bindings", set(trigger.bindings.values()), texts.mac)
+    if trigger.slow_scan.enabled and trigger.slow_scan.window_s <= trigger.rule_window_s:
+        yield "trigger.slow_scan.window_s has to be longer than trigger.rule_window_s"
+    for rule in paper.RULES:
+        section = getattr(trigger, rule)
+        if section.enabled and getattr(section, "count", 1) == 0:
+            yield f"trigger.{rule}.count = 0 fires on everything: at least 1 is expected"
+    if trigger.no_answer_s > trigger.rule_window_s:
+        yield "trigger.no_answer_s has to be at most trigger.rule_window_s"
+
+
+def _window(config: Config) -> Iterator[str]:
+    window = config.window
+    if window.window_s > window.max_window_s:
+        yield "window.window_s has to be at most window.max_window_s"
+    if 0 < window.sample_every_s <= window.sample_s:
+        yield "window.sample_s has to be shorter than window.sample_every_s"
+
+
+def _policy(config: Config) -> Iterator[str]:
+    policy = config.policy
+    known = (*paper.RULES, *paper.OTHER_CAUSES)
+    for rule in policy.priors:
+        if rule not in known:
+            near = difflib.get_close_matches(rule, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}" if near else f"there are {', '.join(known)}"
+            yield f"policy.priors: there is no rule {rule!r}: {hint}"
+    if not policy.durations_s:
+        yield "policy.durations_s is empty: at least one duration is expected"
+    if list(policy.durations_s) != sorted(policy.durations_s):
+        yield "policy.durations_s has to grow: each decision lasts at least as long as the last"
+
+
+def _enforce(config: Config) -> Iterator[str]:
+    enforce = config.enforce
+    if enforce.ceiling == "deprioritise":
+        yield 'enforce.ceiling = "deprioritise" needs tc, which is not there yet: use "observe"'
+    yield from _refused("enforce.ceilings", enforce.ceilings, texts.device)
+    for who, ceiling in enforce.ceilings.items():
+        if ceiling == "deprioritise":
+            yield f"enforce.ceilings: {who!r}: deprioritise needs tc, which is not there yet"
+
+
+def _classifier(config: Config) -> Iterator[str]:
+    node, down = config.node, config.failure.on_classifier_down
+    tls = {name: getattr(node, name) for name in ("cert", "key", "ca", "crl")}
+    given = [name for name, value in tls.items() if value]
+    if node.plaintext and given:
+        yield f"node.plaintext and certificates (node.{given[0]}) exclude each other"
+    elif given and not (node.cert and node.key and node.ca):
+        missing = next(name for name in ("cert", "key", "ca") if not tls[name])
+        yield f"node.{given[0]} needs node.{missing} beside it: TLS takes cert, key and ca"
+    yield from _refused("node.addresses", node.addresses, texts.host_port)
+    if len(set(config.failure.on_overload)) != len(config.failure.on_overload):
+        yield "failure.on_overload names somebody twice"
+    if config.mode == "gateway-only":
+        if not config.model:
+            yield 'mode = "gateway-only" needs a model: model = "models/iot-top20"'
+        return
+    if not node.addresses:
+        yield 'mode = "offloaded" needs node.addresses: [node] addresses = ["HOST:PORT"]'
+    if not node.plaintext and not given:
+        yield (
+            'mode = "offloaded" needs node.cert, node.key and node.ca, '
+            "or node.plaintext = true for TCP without TLS"
+        )
+    if down == "local" and not config.model:
+        yield (
+            'failure.on_classifier_down = "local" needs a model: '
+            'give one, or use "open" or "closed"'
+        )

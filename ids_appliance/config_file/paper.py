@@ -1,0 +1,38 @@
+"""profile = "paper" in, the settings that it fixes out: the published behaviour of S1.
+
+Source: C. Tao, M. Bandai, "Collaborative packet-level IDS for IoT environment": Zeek's four rules
+on five-second windows open the window, each packet is judged and streamed to the node as JSON, a
+verdict of 1 quarantines or limits its sender. The baseline that judges on the gateway has no
+prescreener: every packet is judged, always. What the paper does not say (length of the window,
+thresholds, rates) stays a setting.
+"""
+
+from typing import Any, Final
+
+from msgspec import inspect as shapes
+
+from ids_appliance.config import Trigger
+from ids_appliance.config_file.words import fields
+
+PUBLISHED_RULES: Final = ("dos", "port_scan", "mirai", "arp_spoof")
+RULES: Final = tuple(
+    name for name, field in fields(Trigger).items() if isinstance(field.type, shapes.StructType)
+)
+"""Rules with a switch of their own, the published ones first."""
+OTHER_CAUSES: Final = ("overflow", "manual", "sample", "zeek")
+
+FIXED: Final[dict[str, Any]] = {
+    "trigger.rule_window_s": 5.0,
+    **{f"trigger.{rule}.enabled": rule in PUBLISHED_RULES for rule in RULES},
+    "window.sample_every_s": 0.0,
+    "policy.kind": "per_packet",
+    "policy.priors": dict.fromkeys((*RULES, *OTHER_CAUSES), 0.0),
+    "enforce.synproxy": False,
+    "enforce.heal_arp": False,
+    "node.transport": "json",
+}
+
+
+def fixed(mode: str) -> dict[str, Any]:
+    """Return dotted setting -> value that the profile fixes in a mode."""
+    return {**FIXED, "trigger.kind": "always"} if mode == "gateway-only" else FIXED
