@@ -135,6 +135,11 @@ class Pipeline:
         """Use another identity of the gateway from the next batch on (an address has changed)."""
         self._host = host.packed()
 
+    def pressure(self) -> float:
+        """Return how full of frames under way it is, from 0 to 1 (where the source has to wait)."""
+        limits = self._limits
+        return max(len(self._underway) / limits.max_batches, self._frames / limits.max_frames)
+
     def counters(self) -> dict[str, int]:
         """Return every total by name; the identity in this module's docstring holds.
 

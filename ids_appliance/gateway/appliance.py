@@ -1,0 +1,313 @@
+"""Screen, window, evidence, ledger and enforcement wired into one object, live or replayed.
+
+    frames --> admit: screen marks, rules fire --> window open? --> the pipeline judges
+                          |                                              |
+                          v                                              v
+                    policy.notice                                  policy.weigh
+                          \\--> findings --> ledger.decide --> kernel.apply --> settle
+                                                                  |
+                                  screen.contain <-- what really stands
+
+One thread calls everything here: the pipeline's. The kernel may answer at once (replay) or later,
+from a thread of its own (live); `settle` takes what it has answered.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from ids_appliance.config import Config
+from ids_appliance.pipeline import Pipeline
+from ids_appliance.trigger.gate import Screen, ScrutinyGate
+from ids_appliance.trigger.overload import Overload
+from ids_appliance.trigger.window import Change, Window
+from ids_appliance.types import (
+    SENDER,
+    U8,
+    Applied,
+    Decision,
+    Finding,
+    FrameBatch,
+    JudgedBatch,
+    Kind,
+    Policy,
+    Response,
+    Side,
+    Subject,
+    Trigger,
+    TriggerEvent,
+)
+
+TICK_NS: Final = 10**9
+
+
+class Evidence(Policy, Protocol):
+    """A policy that can be asked."""
+
+    def floods(self, slots: Sequence[tuple[int, bytes]]) -> None:
+        """Say which FLOOD record the slots in FRAME.standing stand for."""
+
+    def why(self, sender: bytes) -> dict[str, Any]:
+        """Return what speaks for and against a sender."""
+
+    def counters(self) -> dict[str, int]:
+        """Totals by name."""
+
+
+class Book(Protocol):
+    """Findings in, decisions out, kept and ended: policy.ledger.Ledger."""
+
+    def decide(
+        self, findings: Sequence[Finding], events: Sequence[TriggerEvent]
+    ) -> Sequence[Decision]:
+        """Return what is decided about whom now."""
+
+    def expire(self, now_ns: int) -> Sequence[Decision]:
+        """Return decisions that have stepped down, or ended (response OBSERVE)."""
+
+    def counters(self) -> dict[str, int]:
+        """Totals by name."""
+
+
+class Kernel(Protocol):
+    """Orders to an enforcer; gateway.enforcement.Enforcement, or Direct."""
+
+    def apply(self, decisions: Sequence[Decision]) -> None:
+        """Let decisions hold."""
+
+    def release(self, subjects: Sequence[Subject]) -> None:
+        """Let subjects go."""
+
+    def answers(self) -> Sequence[Any]:
+        """Return what has become of the orders since the last call: Applied and others."""
+
+    def counters(self) -> dict[str, int]:
+        """Totals by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A decision does not hold any more."""
+
+    decision: Decision
+
+
+Told = TriggerEvent | Change | Finding | Decision | Applied | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The stages that an appliance is made of."""
+
+    screen: Screen
+    policy: Evidence
+    ledger: Book
+    kernel: Kernel
+    ifindex: Callable[[str], int]
+    """Kernel's index of an interface's name; 0 where there is none."""
+    triggers: tuple[Trigger, ...] = ()
+
+
+class Appliance:
+    """A `types.Gate` and a `types.VerdictSink`.
+
+    clock: monotonic nanoseconds; None: packet time. tell: hears of everything that happens, in
+    order; answers of the kernel that are none of an order about a decision (Reconciled, texts) go
+    to `on_answer`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        *,
+        clock: Callable[[], int] | None = None,
+        tell: Callable[[Told], None] = lambda what: None,
+        on_answer: Callable[[Any], None] = lambda answer: None,
+    ) -> None:
+        self.config = config
+        self.parts = parts
+        self.window = Window(
+            config.window, always=config.trigger.kind == "always", asked=self._cells_asked
+        )
+        self.gate = ScrutinyGate(
+            parts.screen,
+            self.window,
+            triggers=parts.triggers,
+            clock=clock,
+            on_events=self._on_events,
+        )
+        self.gate.on_window = self._on_window
+        self.pipeline: Pipeline | None = None
+        """Set by who builds it; asked for its counters."""
+        self._tell = tell
+        self._on_answer = on_answer
+        self._packet_time = clock is None
+        self._extends_by_verdict = config.policy.kind == "per_packet"
+        self._standing: dict[Subject, bytes] = {}
+        self._cleared: set[bytes] = set()
+        self._due_ns: int | None = None
+
+    # Gate and sink -----------------------------------------------------------------------------
+
+    def admit(self, batch: FrameBatch, host: bytes) -> U8:
+        """Decide which frames are judged; Gate."""
+        if self._packet_time and len(batch.frames):
+            self.tick(int(batch.frames["timestamp_ns"][0]))
+        return self.gate.admit(batch, host)
+
+    def take(self, batch: JudgedBatch) -> None:
+        """Let verdicts become evidence, findings and decisions; VerdictSink."""
+        self.window.judged(batch.outcomes, batch.verdicts)
+        if self._extends_by_verdict and batch.verdicts.any():
+            self.gate.verdict()
+        self.parts.policy.floods(self.parts.screen.floods())
+        self._decide(self.parts.policy.weigh(batch), ())
+
+    # Time and the kernel's answers -------------------------------------------------------------
+
+    def tick(self, now_ns: int) -> None:
+        """Let time pass: once a second, and before the batch that comes after a silence."""
+        if self._due_ns is not None and now_ns < self._due_ns:
+            return
+        self._due_ns = now_ns + TICK_NS
+        self.gate.expire(now_ns)
+        self._end(self.parts.ledger.expire(self.gate.now_ns))
+        self.settle()
+
+    def settle(self) -> None:
+        """Take what the kernel has answered: who really stands there is contained."""
+        before = dict(self._standing)
+        for answer in self.parts.kernel.answers():
+            if isinstance(answer, Applied):
+                self._applied(answer)
+                self._tell(answer)
+            else:
+                self._on_answer(answer)
+        if self._standing != before:
+            self._contain()
+
+    def released(self, subjects: Iterable[Subject]) -> None:
+        """Begin anew with subjects that were let go by hand; the kernel has its order already."""
+        for subject in subjects:
+            self._standing.pop(subject, None)
+            self.parts.policy.forget(self.sender_of(subject))
+        self._contain()
+
+    def finish(self, why: str = "end") -> None:
+        """Close the window: no more frames will come."""
+        self.gate.close(why)
+
+    # What is known -----------------------------------------------------------------------------
+
+    @property
+    def contained(self) -> Mapping[Subject, bytes]:
+        """Subjects whose frames reach nobody, with their canonical senders."""
+        return self._standing
+
+    def counters(self) -> dict[str, int]:
+        """Totals of all stages by name."""
+        parts = self.parts
+        stages = parts.policy.counters() | parts.ledger.counters() | parts.kernel.counters()
+        return self.gate.counters() | stages | {"contained_senders": len(self._standing)}
+
+    def sender_of(self, subject: Subject) -> bytes:
+        """Return a subject's canonical SENDER record."""
+        record = np.zeros(1, SENDER)
+        if subject.kind is Kind.MAC:
+            record["ifindex"] = self.parts.ifindex(subject.interface)
+            record["mac"] = np.frombuffer(subject.value, np.uint8)
+            return record.tobytes()
+        record["family"] = 4 if len(subject.value) == 4 else 6
+        record["address"][0, : len(subject.value)] = np.frombuffer(subject.value, np.uint8)
+        if subject.kind is Kind.FLOOD:
+            record["side"], record["ifindex"] = Side.FLOOD, subject.port
+        elif subject.interface:  # a link without MACs
+            record["ifindex"] = self.parts.ifindex(subject.interface)
+        else:
+            record["side"] = Side.WAN
+        return record.tobytes()
+
+    # -------------------------------------------------------------------------------------------
+
+    def _on_events(self, events: Sequence[TriggerEvent]) -> None:
+        findings: list[Finding] = []
+        fresh = []
+        for event in events:
+            self._tell(event)
+            if event.sender is not None and event.sender in self.window.contained:
+                continue
+            fresh.append(event)
+            if event.sender is not None:
+                self._cleared.discard(event.sender)
+                findings += self.parts.policy.notice(event)
+        if fresh:
+            self._decide(findings, fresh)
+
+    def _decide(self, findings: Sequence[Finding], events: Sequence[TriggerEvent]) -> None:
+        if not findings and not events:
+            return
+        for finding in findings:
+            self._tell(finding)
+            if finding.malicious:
+                self._cleared.discard(finding.sender)
+            else:
+                self._cleared.add(finding.sender)
+        if self.gate.overload is not None and findings:
+            self.gate.overload.set_cleared(self._cleared)
+        decisions = self.parts.ledger.decide(findings, events)
+        if not decisions:
+            return
+        for decision in decisions:
+            self._tell(decision)
+            self.gate.decision(decision.reason)
+        self.parts.kernel.apply(decisions)
+        self.settle()
+
+    def _end(self, ended: Sequence[Decision]) -> None:
+        over = [d for d in ended if d.response is Response.OBSERVE]
+        lighter = [d for d in ended if d.response is not Response.OBSERVE]
+        for decision in over:
+            self._tell(Ended(decision))
+        for decision in lighter:
+            self._tell(decision)
+        if lighter:
+            self.parts.kernel.apply(lighter)
+        if over:
+            self.parts.kernel.release([d.subject for d in over])
+            self.released(d.subject for d in over)
+
+    def _applied(self, answer: Applied) -> None:
+        decision = answer.decision
+        subject = decision.subject
+        cut_off = subject.kind is Kind.FLOOD or (
+            decision.response is Response.QUARANTINE and subject.proven
+        )
+        if answer.done and cut_off:
+            self._standing[subject] = self.sender_of(subject)
+        else:
+            self._standing.pop(subject, None)
+
+    def _contain(self) -> None:
+        senders = frozenset(self._standing.values())
+        self.window.contained = senders
+        self.parts.screen.contain(np.frombuffer(b"".join(sorted(senders)), SENDER))
+
+    def _on_window(self, change: Change) -> None:
+        if not change.opened and self._cleared:
+            self._cleared.clear()
+            if self.gate.overload is not None:
+                self.gate.overload.set_cleared(())
+        self._tell(change)
+
+    def _cells_asked(self) -> int:
+        return self.pipeline.counters()["cell_asks"] if self.pipeline is not None else 0
+
+
+def give_up_under_pressure(appliance: Appliance, pressure: Callable[[], float]) -> Overload:
+    """Let an appliance's gate shed frames by `on_overload`; live only."""
+    overload = Overload(appliance.config.failure.on_overload, pressure)
+    appliance.gate.overload = overload
+    return overload
