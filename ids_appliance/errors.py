@@ -9,6 +9,8 @@
      +- ConfigError              the configuration cannot be read, or contradicts itself
      +- EventLogError            the event log's file cannot be opened
      +- LabelError               labels or training data are not usable
+     +- LabError                 a lab cannot be built, or a scenario cannot be played
+         +- ToolMissing          a tool of the lab is not installed; the message names its package
      +- LinkError                the node cannot be used
          +- NodeUnreachable      nobody answers at any of the addresses
          +- HandshakeError       version, schema, model or role do not fit
@@ -56,6 +58,14 @@ class EventLogError(IdsError):
 
 class LabelError(IdsError):
     """Labels or training data are not usable."""
+
+
+class LabError(IdsError):
+    """A lab cannot be built, or a scenario cannot be played."""
+
+
+class ToolMissing(LabError):
+    """A tool of the lab is not installed; the message names its package."""
 
 
 class LinkError(IdsError):
