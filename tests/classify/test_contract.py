@@ -10,11 +10,12 @@ from ids_appliance.classify.bundle import save_bundle
 from ids_appliance.classify.jsonlink import JsonClassifier
 from ids_appliance.classify.local import LocalClassifier
 from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
+from ids_appliance.classify.switch import SwitchClassifier
 from ids_appliance.types import AnswerStatus, Classifier
 from tests.bundles import random_rows
 from tests.classify.nodes import collect, make_request, reference
 
-KINDS = ("local", "remote", "json")
+KINDS = ("local", "remote", "json", "switch")
 PATIENT = LinkOptions(deadline_s=20.0)
 
 
@@ -26,6 +27,10 @@ def classifier(request, small_bundle):
     elif request.param == "remote":
         node = request.getfixturevalue("plain_node")
         made = RemoteClassifier.connect([node.address], PATIENT)
+    elif request.param == "switch":
+        node = request.getfixturevalue("plain_node")
+        made = SwitchClassifier(LocalClassifier(small_bundle))
+        made.switch(RemoteClassifier.connect([node.address], PATIENT))
     else:
         node = request.getfixturevalue("json_node")
         made = JsonClassifier.connect([node.address], PATIENT)
@@ -36,9 +41,10 @@ def classifier(request, small_bundle):
 @pytest.fixture(params=KINDS)
 def swapping(request, small_bundle, swap_path, start_node):
     """A classifier of the small bundle, and a function that replaces its model."""
-    if request.param == "local":
-        made = LocalClassifier(small_bundle)
-        yield made, made.replace
+    if request.param in ("local", "switch"):
+        local = LocalClassifier(small_bundle)
+        made = local if request.param == "local" else SwitchClassifier(local)
+        yield made, local.replace
         made.close()
         return
     extra = ("--transport", "json") if request.param == "json" else ()
