@@ -190,6 +190,12 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True):
     """More decisions than this in a minute: everything holds at observe, with an alarm."""
     breaker_lan_share: Ratio = 0.2
     """The same if more than this share of the known LAN devices is decided about."""
+    breaker_cool_down_s: Seconds = 900.0
+    """How long it holds if nobody resets it (`enforce on`); doubled each time it trips anew."""
+    climb_after_s: Seconds = 10.0
+    """Evidence alone limits a sender; if it goes on for longer than this, it cuts it off."""
+    probation_s: SecondsOrZero = 86_400.0
+    """After a quarantine the sender stays limited as long again, but at most this long."""
     max_decisions: Rows = 16_384
     """Standing decisions; the weakest gives way."""
 

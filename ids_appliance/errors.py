@@ -8,6 +8,10 @@
      +- ModelLimit               one run has seen more models than it can tell apart
      +- ConfigError              the configuration cannot be read, or contradicts itself
      +- EventLogError            the event log's file cannot be opened
+     +- EnforceError             the kernel's packet filter cannot be used as asked
+     +- BoundsError              the bounds of the evidence cannot be used
+     +- SubjectError             what was written names nobody; the message says what to write
+     +- Refused                  an order is not carried out: protected, allowed, paused, off
      +- LabelError               labels or training data are not usable
      +- LabError                 a lab cannot be built, or a scenario cannot be played
          +- ToolMissing          a tool of the lab is not installed; the message names its package
@@ -54,6 +58,22 @@ class ConfigError(IdsError):
 
 class EventLogError(IdsError):
     """The event log's file cannot be opened."""
+
+
+class EnforceError(IdsError):
+    """The kernel's packet filter cannot be used as asked, or its tables are somebody else's."""
+
+
+class BoundsError(IdsError):
+    """A file of bounds is damaged, or calibration has nothing to go by."""
+
+
+class SubjectError(IdsError):
+    """What was written names no sender; the message says what to write."""
+
+
+class Refused(IdsError):
+    """An order about a sender is not carried out; the message says why and what would help."""
 
 
 class LabelError(IdsError):
