@@ -8,12 +8,13 @@ was under way is sent again to the next node if that judges by the same model, a
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -128,6 +129,23 @@ class RemoteClassifier(Classifier):
         so that who sleeps for packets can look after it; it must be short."""
         self.outstanding.ready = call
 
+    @classmethod
+    def start(
+        cls,
+        nodes: Sequence[tuple[str, int]],
+        options: LinkOptions | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Self:
+        """Return a classifier that goes on trying to reach a node, with none reached yet.
+
+        `grid` must not be asked for, nor a request submitted, before `connected` was true once.
+        Raises CertificateError where our own certificate cannot be used."""
+        link = cls(nodes, replace(options or LinkOptions(), wait_s=math.inf), clock=clock)
+        link.outstanding.wake = link._wake
+        link._thread.start()
+        return link
+
     def __enter__(self) -> Self:
         return self
 
@@ -140,6 +158,11 @@ class RemoteClassifier(Classifier):
         self.close()
 
     # Classifier, for the pipeline's thread ----------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """A node is there and has pushed its model; it may be gone in the next instant."""
+        return self._session is not None
 
     @property
     def grid(self) -> Grid:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ids_appliance.classify.bundle import save_bundle
+from ids_appliance.classify.fallback import FallbackClassifier
 from ids_appliance.classify.jsonlink import JsonClassifier
 from ids_appliance.classify.local import LocalClassifier
 from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
@@ -17,6 +18,8 @@ from tests.classify.nodes import collect, make_request, reference
 
 KINDS = ("local", "remote", "json", "switch")
 PATIENT = LinkOptions(deadline_s=20.0)
+NOBODY = ("127.0.0.1", 9)
+"""Nothing listens at the discard port."""
 
 
 @pytest.fixture(params=KINDS)
@@ -51,6 +54,8 @@ def swapping(request, small_bundle, swap_path, start_node):
     node = start_node(swap_path, options=("--plaintext", *extra))
     kind = JsonClassifier if request.param == "json" else RemoteClassifier
     made = kind.connect([node.address], PATIENT)
+    if request.param == "fallback":
+        made = FallbackClassifier(made, LocalClassifier(small_bundle), policy="local")
 
     def replace(bundle):
         save_bundle(bundle, swap_path)
