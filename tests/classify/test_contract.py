@@ -16,7 +16,7 @@ from ids_appliance.types import AnswerStatus, Classifier
 from tests.bundles import random_rows
 from tests.classify.nodes import collect, make_request, reference
 
-KINDS = ("local", "remote", "json", "switch")
+KINDS = ("local", "remote", "json", "switch", "fallback", "fallback-down")
 PATIENT = LinkOptions(deadline_s=20.0)
 NOBODY = ("127.0.0.1", 9)
 """Nothing listens at the discard port."""
@@ -34,6 +34,13 @@ def classifier(request, small_bundle):
         node = request.getfixturevalue("plain_node")
         made = SwitchClassifier(LocalClassifier(small_bundle))
         made.switch(RemoteClassifier.connect([node.address], PATIENT))
+    elif request.param == "fallback":
+        node = request.getfixturevalue("plain_node")
+        remote = RemoteClassifier.connect([node.address], PATIENT)
+        made = FallbackClassifier(remote, LocalClassifier(small_bundle), policy="local")
+    elif request.param == "fallback-down":
+        remote = RemoteClassifier.start([NOBODY], PATIENT)
+        made = FallbackClassifier(remote, LocalClassifier(small_bundle), policy="local")
     else:
         node = request.getfixturevalue("json_node")
         made = JsonClassifier.connect([node.address], PATIENT)
@@ -44,9 +51,13 @@ def classifier(request, small_bundle):
 @pytest.fixture(params=KINDS)
 def swapping(request, small_bundle, swap_path, start_node):
     """A classifier of the small bundle, and a function that replaces its model."""
-    if request.param in ("local", "switch"):
-        local = LocalClassifier(small_bundle)
-        made = local if request.param == "local" else SwitchClassifier(local)
+    if request.param in ("local", "switch", "fallback-down"):
+        made = local = LocalClassifier(small_bundle)
+        if request.param == "switch":
+            made = SwitchClassifier(local)
+        elif request.param == "fallback-down":
+            remote = RemoteClassifier.start([NOBODY], PATIENT)
+            made = FallbackClassifier(remote, local, policy="local")
         yield made, local.replace
         made.close()
         return
