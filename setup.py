@@ -21,7 +21,7 @@ if SANITIZE:
     FLAGS += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     LINK += ["-fsanitize=address,undefined"]
 
-MODULES = ("features", "cells", "forest", "wire", "capfile", "ring")
+MODULES = ("features", "cells", "forest", "wire", "capfile", "ring", "evidence")
 
 setup(
     ext_modules=cythonize(

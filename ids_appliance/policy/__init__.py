@@ -1,0 +1,1 @@
+"""From verdicts about packets to findings and decisions about senders."""
