@@ -33,6 +33,7 @@ from ids_appliance.types import (
     JudgedBatch,
     Kind,
     Policy,
+    Records,
     Response,
     Side,
     Subject,
@@ -41,13 +42,17 @@ from ids_appliance.types import (
 )
 
 TICK_NS: Final = 10**9
+FLOOD_SLOTS: Final = 16
 
 
 class Evidence(Policy, Protocol):
     """A policy that can be asked."""
 
-    def floods(self, slots: Sequence[tuple[int, bytes]]) -> None:
-        """Say which FLOOD record the slots in FRAME.standing stand for."""
+    def set_floods(self, records: Records) -> None:
+        """Say which FLOOD record each slot in FRAME.standing stands for: (16,) SENDER."""
+
+    def new_window(self) -> None:
+        """Forget which triggers named whom."""
 
     def why(self, sender: bytes) -> dict[str, Any]:
         """Return what speaks for and against a sender."""
@@ -148,6 +153,7 @@ class Appliance:
         self._extends_by_verdict = config.policy.kind == "per_packet"
         self._standing: dict[Subject, bytes] = {}
         self._cleared: set[bytes] = set()
+        self._slots: list[tuple[int, bytes]] = []
         self._due_ns: int | None = None
 
     # Gate and sink -----------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Appliance:
         self.window.judged(batch.outcomes, batch.verdicts)
         if self._extends_by_verdict and batch.verdicts.any():
             self.gate.verdict()
-        self.parts.policy.floods(self.parts.screen.floods())
+        self._know_floods()
         self._decide(self.parts.policy.weigh(batch), ())
 
     # Time and the kernel's answers -------------------------------------------------------------
@@ -290,13 +296,25 @@ class Appliance:
         else:
             self._standing.pop(subject, None)
 
+    def _know_floods(self) -> None:
+        slots = self.parts.screen.floods()
+        if slots == self._slots:
+            return
+        self._slots = list(slots)
+        records = np.zeros(FLOOD_SLOTS, SENDER)
+        for slot, record in slots:
+            records[slot] = np.frombuffer(record, SENDER)[0]
+        self.parts.policy.set_floods(records)
+
     def _contain(self) -> None:
         senders = frozenset(self._standing.values())
         self.window.contained = senders
         self.parts.screen.contain(np.frombuffer(b"".join(sorted(senders)), SENDER))
 
     def _on_window(self, change: Change) -> None:
-        if not change.opened and self._cleared:
+        if change.opened and not change.goes_on:
+            # Not when it closes: some of its packets may still be judged.
+            self.parts.policy.new_window()
             self._cleared.clear()
             if self.gate.overload is not None:
                 self.gate.overload.set_cleared(())

@@ -207,8 +207,8 @@ class ScrutinyGate:
 
     def _changed(self, changes: Sequence[Change]) -> None:
         for change in changes:
-            if change.opened:
+            if change.opened and not change.goes_on:
                 self.screen.open_window()
-            else:
+            elif not change.goes_on:
                 self.screen.close_window()
             self.on_window(change)

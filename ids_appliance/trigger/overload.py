@@ -7,9 +7,10 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ids_appliance._evidence import canonical_senders
 from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
 from ids_appliance.schema import N_FEATURES
-from ids_appliance.types import SENDER, U8, U64, FrameBatch, Outcome, Records, Side, Standing
+from ids_appliance.types import SENDER, U8, U64, FrameBatch, Outcome, Records, Standing
 
 LEVELS: Final = (0.5, 0.75, 0.9)
 """Pressure from which on the first, second and third class of frames is given up."""
@@ -67,7 +68,7 @@ class Overload:
         counters = np.zeros(len(COUNTER_NAMES), np.uint64)
         frames = np.ascontiguousarray(batch.frames)
         extract(batch.data, frames, self.host, rows, senders, outcomes, counters)
-        hashes = self._hashes(canonical(senders))
+        hashes = self._hashes(canonical_senders(senders))
         where = np.minimum(np.searchsorted(self._cleared, hashes), len(self._cleared) - 1)
         found: npt.NDArray[np.bool_] = self._cleared[where] == hashes
         return found
@@ -76,22 +77,3 @@ class Overload:
         words = np.ascontiguousarray(senders).view(np.uint32).reshape(len(senders), _WORDS)
         hashes: U64 = (words * self._key).sum(axis=1, dtype=np.uint64)
         return hashes
-
-
-def canonical(senders: Records) -> Records:
-    """Return the canonical records of senders as parsed; zeros where nobody can be named. The
-    vectors' twin of `canonical` in ext/sender.pxd."""
-    out = np.zeros(len(senders), SENDER)
-    lan = senders["side"] == Side.LAN
-    by_mac = lan & senders["mac"].any(axis=1)
-    out["ifindex"][lan] = senders["ifindex"][lan]
-    out["mac"][by_mac] = senders["mac"][by_mac]
-    addresses = senders["address"].copy()
-    addresses[senders["family"] == 4, 4:] = 0
-    by_address = ~by_mac & np.isin(senders["family"], (4, 6)) & addresses.any(axis=1)
-    addresses[(senders["side"] == Side.WAN) & (senders["family"] == 6), 8:] = 0
-    for name in ("side", "family"):
-        out[name][by_address] = senders[name][by_address]
-    out["address"][by_address] = addresses[by_address]
-    out["ifindex"][~by_mac & ~by_address] = 0
-    return out

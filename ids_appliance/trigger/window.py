@@ -7,7 +7,7 @@ counts as the latest seen.
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
@@ -44,7 +44,7 @@ class WindowRecord:
     """The same for people; set by who owns the window."""
     closed_ns: int | None = None
     why: str = ""
-    """Why it closed: quiet, sample over, manual, max_window, a trigger fired, end."""
+    """Why it closed: quiet, sample over, manual, max_window, it found something (a sample), end."""
     seen: int = 0
     """Frames delivered while it was open, own ones and echoes left out."""
     judged: int = 0
@@ -71,6 +71,9 @@ class Change:
 
     record: WindowRecord
     opened: bool
+    goes_on: bool = False
+    """The window stays open and only its record ends here, or begins: what was a sample has become
+    an incident, and whom its trigger has named stays named."""
 
 
 class Window:
@@ -240,10 +243,13 @@ class Window:
         self, cause: TriggerEvent | str, changes: list[Change], *, rule: str = ""
     ) -> None:
         """Stay open for a length from now; what was only a sample becomes a window of its own."""
-        if self.record is not None and self.record.rule == SAMPLE:
-            self._close(self._now_ns, "a trigger fired", changes)
+        goes_on = self.record is not None and self.record.rule == SAMPLE
+        if goes_on:
+            self._close(self._now_ns, "it found something", changes)
         if self.record is None:
             self._open(self._now_ns, cause, changes, rule=rule)
+        if goes_on:
+            changes[-2:] = [replace(change, goes_on=True) for change in changes[-2:]]
         self._end_ns = self._now_ns + self._length_ns
 
     def _open(
