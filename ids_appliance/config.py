@@ -217,6 +217,12 @@ class Enforce(Section, frozen=True, forbid_unknown_fields=True):
     """New connections that an unproven sender may still open."""
     synproxy: bool = True
     """Answer spoofed SYN floods by synproxy where the kernel has it; else by a limit."""
+    synproxy_mss: Annotated[int, Meta(ge=536, le=9000)] = 1460
+    """Largest segment that synproxy announces for a flooded IPv4 victim; 20 less for IPv6."""
+    synproxy_wscale: Annotated[int, Meta(ge=0, le=14)] = 0
+    """Window scale that synproxy announces: it has to be every victim's own; 0: no TCP options."""
+    protected_syns_pps: Count = 100
+    """New connections a second that each protected sender may open."""
     lan_set: SetSize = 4_096
     """Size of the kernel's set of MACs."""
     wan_set: SetSize = 16_384
