@@ -335,7 +335,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True):
     state_dir: str = "/var/lib/ids-appliance"
     """Decisions, event log: what survives a reboot."""
     run_dir: str = "/run/ids-appliance"
-    """Sockets."""
+    """Sockets, lock and token of the running gateway."""
     group: str = ""
     """Group that may read from the socket."""
     routers: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from ids_appliance.errors import IdsError
 
 COMMANDS = {
     "certs": "ids_appliance.cli.certs",
+    "check": "ids_appliance.cli.check",
     "classifier": "ids_appliance.cli.classifier",
     "demo": "ids_appliance.cli.demo",
     "features": "ids_appliance.cli.features",

@@ -1,4 +1,4 @@
-"""profile = "paper" in, the settings that it fixes out: the published behaviour of S1.
+"""profile = "paper" in, the settings that it fixes or presets out: the published behaviour of S1.
 
 Source: C. Tao, M. Bandai, "Collaborative packet-level IDS for IoT environment": Zeek's four rules
 on five-second windows open the window, each packet is judged and streamed to the node as JSON, a
@@ -29,8 +29,12 @@ FIXED: Final[dict[str, Any]] = {
     "policy.priors": dict.fromkeys((*RULES, *OTHER_CAUSES), 0.0),
     "enforce.synproxy": False,
     "enforce.heal_arp": False,
-    "node.transport": "json",
 }
+"""Dotted setting -> value; a file that says otherwise contradicts the profile."""
+
+PRESET: Final[dict[str, Any]] = {"node.transport": "json"}
+"""The same for what a file may say otherwise: over our own protocol the node then sends the bare
+verdicts, as published, instead of probabilities."""
 
 
 def fixed(mode: str) -> dict[str, Any]:

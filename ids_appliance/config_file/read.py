@@ -18,6 +18,7 @@ from ids_appliance.errors import ConfigError
 MAX_BYTES: Final = 1 << 20
 Table = dict[str, Any]
 
+DEFAULT_PATH: Final = "/etc/ids-appliance/gateway.toml"
 _PATHS: Final = ("model", "policy.bounds", "node.cert", "node.key", "node.ca", "node.crl")
 """Settings that name files; relative ones are looked up beside the configuration."""
 
@@ -109,6 +110,8 @@ def _completed(given: Table) -> Table:
     if given.get("profile") == "paper":
         for place, value in paper.fixed(str(given.get("mode", whole["mode"]))).items():
             _refuse_contradiction(given, place, value)
+            _put(whole, place, value)
+        for place, value in paper.PRESET.items():
             _put(whole, place, value)
     _overlay(whole, given, Config)
     return whole

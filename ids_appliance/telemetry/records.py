@@ -18,7 +18,7 @@ from ids_appliance.telemetry.community_id import community_id
 EventType = Literal["trigger", "window", "decision", "response", "drop", "stats", "health"]
 VERSION: Final = 1
 """Of the format; grows when a field changes its meaning."""
-MAX_LINE: Final = 16_384
+MAX_LINE: Final = 15_360
 """Bytes of a line, its end included."""
 
 _MAX_TEXT: Final = 512

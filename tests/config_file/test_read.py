@@ -156,6 +156,11 @@ def test_paper_with_a_node_keeps_its_prescreener(read) -> None:
     assert read(text).trigger.kind == "always"
 
 
+def test_paper_presets_what_a_file_may_choose(read) -> None:
+    text = 'profile = "paper"\n' + GOOD + '[node]\ntransport = "binary"\n'
+    assert read(text).node.transport == "binary"
+
+
 @pytest.mark.parametrize(
     ("more", "place"),
     [
@@ -163,7 +168,6 @@ def test_paper_with_a_node_keeps_its_prescreener(read) -> None:
         ("[policy.priors]\ndos = 1", "policy.priors = {'dos': 1}"),
         ("[trigger.udp_rate]\nenabled = true", "trigger.udp_rate.enabled = true"),
         ("[trigger.dos]\nenabled = false", "trigger.dos.enabled = false"),
-        ('[node]\ntransport = "binary"', 'node.transport = "binary"'),
         ('[trigger]\nkind = "embedded"', 'trigger.kind = "embedded"'),
     ],
 )
