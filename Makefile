@@ -98,12 +98,13 @@ $(VENV)/stamp-build: $(VENV)/stamp-needs setup.py $(PYX) $(PXD) $(GONE)
 	@touch $@
 
 # Editable, on the modules just compiled: no second build in an isolated environment.
-$(VENV)/stamp-run: $(VENV)/stamp-needs | $(VENV)/stamp-build
+$(VENV)/stamp-run: $(VENV)/stamp-needs scripts/prepare | $(VENV)/stamp-build
+	@scripts/prepare $(PYTHON) live
 	@echo "make: installing the package"
 	@$(PIP) --no-build-isolation --editable '.[plot]'
 	@touch $@
 
-$(VENV)/stamp-dev: $(VENV)/stamp-needs | $(VENV)/stamp-build
+$(VENV)/stamp-dev: $(VENV)/stamp-needs scripts/prepare | $(VENV)/stamp-build
 	@scripts/prepare $(PYTHON) test
 	@echo "make: installing the package with the developer's tools"
 	@$(PIP) --no-build-isolation --editable '.[$(DEV_EXTRAS)]'
