@@ -422,6 +422,17 @@ cdef class EvidenceTable:
         s.accused += one
         s.gained += one
 
+    cdef inline bint _as_before(self, const Sender *seen) noexcept nogil:
+        # Whether this is the sender of the frame before. Of a MAC addresses do not matter: a flood
+        # of forged ones from one device is looked up once.
+        cdef uint64_t mac = 0, other = 0
+        if seen.side == SIDE_LAN and self.memo_seen.side == SIDE_LAN:
+            memcpy(&mac, seen.mac, 6)
+            memcpy(&other, self.memo_seen.mac, 6)
+            if mac or other:
+                return mac == other and seen.ifindex == self.memo_seen.ifindex
+        return memcmp(seen, &self.memo_seen, sizeof(Sender)) == 0
+
     cdef inline int64_t _score(self, const Slot *s) noexcept nogil:
         return s.accused + s.prior - s.credit
 
@@ -512,8 +523,7 @@ cdef class EvidenceTable:
                 elif v_frames[i].standing & ANSWER:
                     self.stats[N_ANSWERS] += 1
                     continue
-                elif (self.memo_slot >= 0
-                        and memcmp(&v_senders[i], &self.memo_seen, sizeof(Sender)) == 0):
+                elif self.memo_slot >= 0 and self._as_before(&v_senders[i]):
                     which = self.memo_slot
                 else:
                     if not canonical(&v_senders[i], &key):

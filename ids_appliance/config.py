@@ -170,9 +170,9 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True):
     """Sum of log-odds that clears a sender."""
     clip: Annotated[float, Meta(gt=0, le=50)] = 3.0
     """Most that one packet weighs, either way."""
-    cell_weight: Annotated[float, Meta(gt=0, le=1_000_000)] = 3.0
-    """Packets of one cell count as at most so many witnesses in a window."""
-    half_life_s: Seconds = 30.0
+    cell_weight: Annotated[float, Meta(ge=1, le=4_096)] = 3.0
+    """Packets of one cell count as at most so many witnesses at any time."""
+    half_life_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
     """Evidence counts half after this time."""
     bounds: str = ""
     """File written by `calibrate`; empty: the defaults that ship."""

@@ -11,7 +11,7 @@ import numpy as np
 from ids_appliance import config
 from ids_appliance._evidence import EvidenceTable
 from ids_appliance.policy.bounds import Bounds
-from ids_appliance.types import SENDER, Finding, JudgedBatch, Records, TriggerEvent
+from ids_appliance.types import F64, SENDER, U64, Finding, JudgedBatch, Records, TriggerEvent
 
 FLOOD_SLOTS: Final = 16
 Crossing = tuple[bytes, int, bool, float, int, tuple[tuple[int, float, int], ...], int, bytes]
@@ -99,26 +99,34 @@ class SequentialPolicy:
         triggers = dict(self._named.get(sender, {}))
         return known | {"upper": self.upper, "lower": self.lower, "triggers": triggers}
 
+    def peaks(self) -> tuple[Records, F64, U64]:
+        """Return all senders with evidence: (n,) SENDER, (n,) the highest score each ever had,
+        (n,) the packets that weighed on it."""
+        return self._table.peaks()
+
     def counters(self) -> dict[str, int]:
         """Return totals by name."""
         return self._table.counters() | {"evidence_triggers_past_cap": self._unnamed}
 
     def _finding(self, crossing: Crossing) -> Finding:
         sender, timestamp_ns, malicious, score, packets, cells, standing, address = crossing
-        rules = tuple(self._named.get(sender, ()))
-        bound = self.upper if malicious else self.lower
-        sign = ">=" if malicious else "<="
-        by = f", named by {', '.join(rules)}" if rules else ""
         return Finding(
             sender=sender,
             timestamp_ns=timestamp_ns,
             malicious=malicious,
             score=score,
-            bound=bound,
-            rules=rules,
+            bound=self.upper if malicious else self.lower,
+            rules=tuple(self._named.get(sender, ())),
             packets=packets,
             cells=cells,
             standing=standing,
             address=address,
-            reason=f"evidence {score:.1f} {sign} {bound:.1f} after {packets:,} packets{by}",
+            reason=_reason(cells) if malicious else "its packets are ordinary",
         )
+
+
+def _reason(cells: tuple[tuple[int, float, int], ...]) -> str:
+    if not cells:
+        return "no packet accuses it"
+    _, one, packets = cells[0]
+    return f"the heaviest of its cells weighs {one:.1f} a packet and came {packets:,} times"

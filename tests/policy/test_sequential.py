@@ -40,7 +40,7 @@ def test_a_finding_names_sender_bound_cells_and_triggers() -> None:
     assert (finding.score, finding.packets, finding.rules) == (14.0, 2, ("port_scan",))
     assert finding.cells == ((7, 3.0, 2),)
     assert finding.address == bytes([192, 0, 2, 1])
-    assert finding.reason == "evidence 14.0 >= 12.0 after 2 packets, named by port_scan"
+    assert finding.reason == "the heaviest of its cells weighs 3.0 a packet and came 2 times"
 
 
 def test_a_trigger_counts_once_a_window_and_never_decides_alone() -> None:
