@@ -20,6 +20,7 @@ import numpy as np
 
 from ids_appliance.config import Config
 from ids_appliance.pipeline import Pipeline
+from ids_appliance.policy.subjects import identity
 from ids_appliance.trigger.gate import Screen, ScrutinyGate
 from ids_appliance.trigger.overload import Overload
 from ids_appliance.trigger.window import Change, Window
@@ -69,8 +70,14 @@ class Book(Protocol):
     ) -> Sequence[Decision]:
         """Return what is decided about whom now."""
 
+    known_devices: int
+    """How many devices the protected side has."""
+
     def expire(self, now_ns: int) -> Sequence[Decision]:
-        """Return decisions that have stepped down, or ended (response OBSERVE)."""
+        """Return what has changed by itself: stepped down, or ended (OBSERVE for 0 s)."""
+
+    def settle(self, answers: Sequence[Applied]) -> None:
+        """Remember what the kernel said."""
 
     def counters(self) -> dict[str, int]:
         """Totals by name."""
@@ -186,21 +193,25 @@ class Appliance:
     def settle(self) -> None:
         """Take what the kernel has answered: who really stands there is contained."""
         before = dict(self._standing)
+        applied = []
         for answer in self.parts.kernel.answers():
             if isinstance(answer, Applied):
+                applied.append(answer)
                 self._applied(answer)
                 self._tell(answer)
             else:
                 self._on_answer(answer)
+        if applied:
+            self.parts.ledger.settle(applied)
         if self._standing != before:
             self._contain()
 
     def released(self, subjects: Iterable[Subject]) -> None:
         """Begin anew with subjects that were let go by hand; the kernel has its order already."""
-        for subject in subjects:
-            self._standing.pop(subject, None)
+        gone = list(subjects)
+        for subject in gone:
             self.parts.policy.forget(self.sender_of(subject))
-        self._contain()
+        self._let_go(gone)
 
     def finish(self, why: str = "end") -> None:
         """Close the window: no more frames will come."""
@@ -263,27 +274,38 @@ class Appliance:
                 self._cleared.add(finding.sender)
         if self.gate.overload is not None and findings:
             self.gate.overload.set_cleared(self._cleared)
-        decisions = self.parts.ledger.decide(findings, events)
-        if not decisions:
-            return
+        ledger = self.parts.ledger
+        ledger.known_devices = len(self.parts.screen.devices())
+        decisions = ledger.decide(findings, events)
         for decision in decisions:
             self._tell(decision)
             self.gate.decision(decision.reason)
-        self.parts.kernel.apply(decisions)
-        self.settle()
+        # What is only observed is nothing to the kernel.
+        enforced = [d for d in decisions if d.response is not Response.OBSERVE]
+        if enforced:
+            self.parts.kernel.apply(enforced)
+            self.settle()
 
-    def _end(self, ended: Sequence[Decision]) -> None:
-        over = [d for d in ended if d.response is Response.OBSERVE]
-        lighter = [d for d in ended if d.response is not Response.OBSERVE]
-        for decision in over:
-            self._tell(Ended(decision))
-        for decision in lighter:
-            self._tell(decision)
-        if lighter:
-            self.parts.kernel.apply(lighter)
+    def _end(self, changed: Sequence[Decision]) -> None:
+        """Let go of what is over; what has stepped down, or is enforced again, holds anew."""
+        over = [d for d in changed if d.response is Response.OBSERVE and d.duration_s == 0]
+        again = [d for d in changed if d.response is not Response.OBSERVE]
+        for decision in changed:
+            self._tell(Ended(decision) if decision in over else decision)
         if over:
             self.parts.kernel.release([d.subject for d in over])
-            self.released(d.subject for d in over)
+        if again:
+            self.parts.kernel.apply(again)
+        if changed:
+            # Evidence from before has led to what is over now; what comes next has to be new.
+            for decision in changed:
+                self.parts.policy.forget(self.sender_of(decision.subject))
+            self._let_go(d.subject for d in over)
+
+    def _let_go(self, subjects: Iterable[Subject]) -> None:
+        for subject in subjects:
+            self._standing.pop(identity(subject), None)
+        self._contain()
 
     def _applied(self, answer: Applied) -> None:
         decision = answer.decision
@@ -292,9 +314,9 @@ class Appliance:
             decision.response is Response.QUARANTINE and subject.proven
         )
         if answer.done and cut_off:
-            self._standing[subject] = self.sender_of(subject)
+            self._standing[identity(subject)] = self.sender_of(subject)
         else:
-            self._standing.pop(subject, None)
+            self._standing.pop(identity(subject), None)
 
     def _know_floods(self) -> None:
         slots = self.parts.screen.floods()

@@ -49,6 +49,9 @@ class Screen(Protocol):
     def floods(self) -> Sequence[tuple[int, bytes]]:
         """Return the flood slots of the present window with their FLOOD records."""
 
+    def devices(self) -> Sequence[Any]:
+        """Return the senders of the protected side that were seen."""
+
     def counters(self) -> dict[str, int]:
         """Totals by name."""
 
