@@ -1,6 +1,7 @@
 """A layout in, its namespaces wired up and running out: `with Lab("routed") as lab`."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from ids_appliance.lab.layouts import (
 )
 from ids_appliance.lab.namespaces import Network, require, run
 
+_KILL_AFTER: Final = "--kill-after=2"
 _CONF: Final = "net/ipv4/conf"
 _VLANS: Final[dict[Segment, int]] = {"iot": 10, "home": 20, "outside": 30}
 _PORTS: Final[dict[Segment, str]] = {"iot": "iot0", "home": "guest0", "outside": "wan0"}
@@ -48,6 +50,8 @@ class Lab:
         """Who routes, names and leases: the gateway, or the router beyond an access point."""
         self._net = Network(f"{tag}-", SWITCH, *self.hosts)
         self._host = {host.name: host for host in HOSTS}
+        self.services: dict[str, subprocess.Popen[Any]] = {}
+        """Long-running servers by name (see services.py)."""
         self._started: list[subprocess.Popen[Any]] = []
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
@@ -66,9 +70,7 @@ class Lab:
 
     def __exit__(self, *_: object) -> None:
         for process in self._started:
-            with contextlib.suppress(ProcessLookupError):
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL)
+            end_group(process)
         self._net.__exit__()
         for process in self._started:
             process.wait()
@@ -127,6 +129,23 @@ class Lab:
             return "uplink" if segment == "outside" else f"p-{host}"
         return _PORTS[segment]
 
+    def next_hop_mac(self, host: str, target: str) -> bytes:
+        """Return the MAC to which a host sends what is for a target (a host's name or address)."""
+        if target in self._host and self.net(self.segment(target)) == self.net(self.segment(host)):
+            return self.mac(target)
+        segment = self.segment(host)
+        if not self.layout.bridged:
+            return self.mac(GATEWAY, _PORTS[segment])
+        return self.mac(ROUTER, "wan0" if segment == "outside" else "lan0")
+
+    @property
+    def gateway_interfaces(self) -> tuple[str, ...]:
+        """The gateway's captured interfaces and, of a bridge, its ports."""
+        if not self.layout.bridged:
+            return self.interfaces
+        ports = [f"p-{h.name}" for h in HOSTS if h.segment in ("iot", "home")]
+        return ("br0", "uplink", *ports)
+
     @cached_property
     def routers(self) -> tuple[bytes, ...]:
         """MACs of routers on the protected side."""
@@ -158,7 +177,7 @@ class Lab:
         With `limit_s` it ends by then even if this process does not live to see it. Further
         options are those of subprocess.Popen; what is not asked for is discarded.
         """
-        bounded = ["timeout", "--kill-after=2", f"{limit_s}"] if limit_s is not None else []
+        bounded = ["timeout", _KILL_AFTER, f"{limit_s}"] if limit_s is not None else []
         options.setdefault("stdout", subprocess.DEVNULL)
         options.setdefault("stderr", subprocess.DEVNULL)
         process = subprocess.Popen(
@@ -172,17 +191,41 @@ class Lab:
 
     def run(self, host: str, *words: str, limit_s: float = 30.0) -> str:
         """Run a command on a host that has to succeed; return what it printed. Raises LabError."""
-        return run(*self.command(host, "timeout", "--kill-after=2", f"{limit_s}", *words))
+        return run(*self.command(host, "timeout", _KILL_AFTER, f"{limit_s}", *words))
 
     def inside(self, host: str) -> contextlib.AbstractContextManager[None]:
         """Let this thread live on a host: sockets made there stay there."""
         self.full(host)
         return self._net.inside(host)
 
-    def socket(self, host: str, kind: int = socket.SOCK_STREAM, family: int = 4) -> socket.socket:
+    def ip_socket(
+        self, host: str, kind: int = socket.SOCK_STREAM, family: int = 4
+    ) -> socket.socket:
         """Return a socket that lives on a host (SOCK_STREAM or SOCK_DGRAM; family 4 or 6)."""
         with self.inside(host):
             return socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind)
+
+    def packet_socket(self, host: str, interface: str = "eth0") -> socket.socket:
+        """Return a non-blocking socket for whole frames of a host's interface."""
+        self.full(host)
+        return self._net.packet_socket(host, interface)
+
+    def change_card(self, host: str, mac: str) -> None:
+        """Give a host another MAC; its addresses stay."""
+        segment, number = self._places(host)[0]
+        self.ip(
+            host,
+            "link set eth0 down",  # which takes IPv6 addresses and all routes away
+            f"link set eth0 address {mac}",
+            "link set eth0 up",
+            f"addr replace {self.net(segment).address6(number)}/64 dev eth0 nodad",
+            *self._routes(segment),
+        )
+
+    def forget_neighbours(self) -> None:
+        """Let everybody ask anew who has which address, as if nobody had ever lied."""
+        for host in self.hosts:
+            self.ip(host, "neigh flush all")
 
     def write(self, host: str, path: str, value: str) -> None:
         """Set a sysctl of a host, such as net/ipv4/tcp_syncookies."""
@@ -336,6 +379,14 @@ class Lab:
         if host.segment in ("iot", "home"):
             text = f"nameserver {self.next_hop(host.segment)}\n"
             self._net.setting(host.name, "resolv.conf", text)
+
+
+def end_group(process: subprocess.Popen[Any]) -> None:
+    """Kill a process of `Lab.popen` and what it has started."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _far_end(port: str) -> str:
