@@ -105,7 +105,7 @@ class Rate(Section, frozen=True, forbid_unknown_fields=True):
 
 
 class Trigger(Section, frozen=True, forbid_unknown_fields=True):
-    """When to look closer (design: four rules, one configuration)."""
+    """When to look closer: four rules, and further ones, each with its switch."""
 
     kind: Literal["embedded", "always", "manual", "zeek"] = "embedded"
     """Who opens the window: our own rules, nobody (it is always open), people, or Zeek."""
@@ -342,6 +342,8 @@ class Config(Section, frozen=True, forbid_unknown_fields=True):
     """MACs of routers on the protected side, beside the default routers found there."""
     names: dict[str, str] = {}
     """MAC or address -> name of the device, for events and tables."""
+    leases: str = "/var/lib/misc/dnsmasq.leases"
+    """dnsmasq's lease file, for the names of other devices; empty: none is read."""
     trigger: Trigger = Trigger()
     window: Window = Window()
     policy: Policy = Policy()

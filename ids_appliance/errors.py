@@ -8,10 +8,12 @@
      +- ModelLimit               one run has seen more models than it can tell apart
      +- ConfigError              the configuration cannot be read, or contradicts itself
      +- EventLogError            the event log's file cannot be opened
+     +- MetricsError             the metrics cannot be served at the address
      +- EnforceError             the kernel's packet filter cannot be used as asked
      +- BoundsError              the bounds of the evidence cannot be used
      +- SubjectError             what was written names nobody; the message says what to write
      +- Refused                  an order is not carried out: protected, allowed, paused, off
+     +- StateError               decisions cannot be saved, or what was saved cannot be read
      +- LabelError               labels or training data are not usable
      +- LabError                 a lab cannot be built, or a scenario cannot be played
          +- ToolMissing          a tool of the lab is not installed; the message names its package
@@ -60,6 +62,10 @@ class EventLogError(IdsError):
     """The event log's file cannot be opened."""
 
 
+class MetricsError(IdsError):
+    """The metrics cannot be served at the address."""
+
+
 class EnforceError(IdsError):
     """The kernel's packet filter cannot be used as asked, or its tables are somebody else's."""
 
@@ -74,6 +80,10 @@ class SubjectError(IdsError):
 
 class Refused(IdsError):
     """An order about a sender is not carried out; the message says why and what would help."""
+
+
+class StateError(IdsError):
+    """Decisions cannot be saved, or what was saved can neither be read nor set aside."""
 
 
 class LabelError(IdsError):

@@ -58,6 +58,8 @@ def _texts(config: Config) -> Iterator[str]:
     yield from _refused("names", set(config.names.values()), texts.label)
     if config.metrics.listen:
         yield from _refused("metrics.listen", [config.metrics.listen], texts.host_port)
+    if config.leases and not config.leases.startswith("/"):
+        yield f'leases = {config.leases!r}: an absolute path or "" is expected'
     file = config.events.file
     if file not in ("", "-") and not file.startswith("/"):
         yield f'events.file = {file!r}: an absolute path, "-" or "" is expected'

@@ -88,6 +88,7 @@ class EventLog:
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._followers: tuple[Follower, ...] = ()
+        self._listeners: tuple[Callable[[dict[str, Any]], None], ...] = ()
         self._numbers = 0
         self._counts = dict.fromkeys(("emitted", "written", "dropped", "lost", "failures"), 0)
         self._told = 0
@@ -115,6 +116,8 @@ class EventLog:
             for follower in self._followers:
                 follower.put(text)
             self.changed.notify_all()
+        for listener in self._listeners:
+            listener(msgspec.json.decode(text))
         return event_id
 
     def events(self, n: int = TAIL) -> list[dict[str, Any]]:
@@ -134,6 +137,11 @@ class EventLog:
         with self.changed:
             self._followers = (*self._followers, follower)
         return follower
+
+    def publish_to(self, listener: Callable[[dict[str, Any]], None]) -> None:
+        """Call `listener` with each event from now on, in the thread that reports it."""
+        with self.changed:
+            self._listeners = (*self._listeners, listener)
 
     def leave(self, follower: Follower) -> None:
         """Forget a follower."""

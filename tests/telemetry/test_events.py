@@ -203,6 +203,14 @@ def test_followers_get_all_or_know_what_they_lost(opened) -> None:
     assert fast.take() == [] and len(slow.take()) == 1
 
 
+def test_listeners_get_each_event_as_it_is_in_the_file(opened) -> None:
+    log = opened()
+    heard = []
+    log.publish_to(heard.append)
+    log.emit("window", id=1, secret="x")
+    assert heard == log.events() and heard[0]["window"] == {"id": 1, "secret": "(hidden)"}
+
+
 def test_a_follower_waits_for_the_next_event(opened) -> None:
     log = opened()
     follower = log.follow()
