@@ -1,0 +1,155 @@
+"""Protected and allowed addresses in, whether a sender is one of them out: never by its word alone.
+
+A device on the protected side can put any address into its packets. So there an address counts only
+together with the MAC that it is known to belong to; a sender that merely claims it is *doubted*:
+not let off, but not cut off either. A sender beyond us has nothing but its address.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from ipaddress import ip_address
+
+from ids_appliance.policy.subjects import Network, address_text, network_of, overlap
+from ids_appliance.types import Kind, Subject
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHosts:
+    """Who has which address on the protected side at one moment: bindings from ARP and DHCP."""
+
+    hosts: Mapping[bytes, tuple[str, bytes]] = field(default_factory=dict)
+    """Address (4 or 16 bytes) -> (interface, MAC)."""
+    macs: Mapping[bytes, str] = field(default_factory=dict)
+    """MAC -> interface."""
+
+    def of_address(self, address: bytes) -> tuple[str, bytes] | None:
+        """Return (interface, MAC) that an address belongs to; None where that is not known."""
+        return self.hosts.get(address)
+
+    def of_mac(self, mac: bytes) -> str:
+        """Return the interface that a MAC was last seen at; "" where it was not."""
+        found = self.macs.get(mac)
+        if found is None:
+            places = (place for place, owner in self.hosts.values() if owner == mac)
+            return next(places, "")
+        return found
+
+
+class Match(IntEnum):
+    """How an entry concerns a sender."""
+
+    NO = 0
+    DOUBTED = 1
+    """It claims the address, and whose that is nobody knows."""
+    YES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which interfaces are the protected side: those captured, and bridges and VLANs on them."""
+
+    captured: frozenset[str] = frozenset()
+    above: frozenset[tuple[str, str]] = frozenset()
+    """(captured interface, interface built on it)."""
+
+    def same(self, port: str, entry: str) -> bool:
+        """Say whether a captured port is what an entry calls its interface. A capture file has no
+        ports: there everything matches."""
+        return not port or not entry or port == entry or (port, entry) in self.above
+
+    def protected_side(self, interface: str) -> bool:
+        """Say whether an interface is one of the protected side."""
+        return interface in self.captured or any(upper == interface for _, upper in self.above)
+
+    def ports(self, interface: str) -> tuple[str, ...]:
+        """Return the captured ports that an entry's interface stands for."""
+        if interface in self.captured:
+            return (interface,)
+        return tuple(sorted(port for port, upper in self.above if upper == interface))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Somebody, as far as known: a network or a MAC or both, at an interface or anywhere."""
+
+    why: str
+    network: Network | None = None
+    mac: bytes = b""
+    interface: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What matching needs to know about the network."""
+
+    layout: Layout = Layout()
+    hosts: KnownHosts = KnownHosts()
+
+
+def match(entry: Entry, subject: Subject, address: bytes, view: View) -> Match:
+    """Say whether an entry concerns a subject whose latest packets came from `address`."""
+    if subject.kind is Kind.FLOOD:
+        return Match.NO  # nobody is cut off by it
+    if subject.kind is not Kind.MAC and not subject.interface:
+        return _match_beyond(entry, subject, view.layout)
+    if not view.layout.same(subject.interface, entry.interface):
+        return Match.NO
+    own = network_of(subject)
+    if own is not None:  # a link without MACs
+        return Match(2 * (entry.network is not None and overlap(own, entry.network)))
+    if entry.mac:
+        return Match.YES if entry.mac == subject.value else Match.NO
+    if entry.network is None or not address or ip_address(address) not in entry.network:
+        return Match.NO
+    known = view.hosts.of_address(address)
+    if known is None:
+        return Match.DOUBTED
+    return Match.YES if known[1] == subject.value else Match.NO
+
+
+def _match_beyond(entry: Entry, subject: Subject, layout: Layout) -> Match:
+    own = network_of(subject)
+    if entry.network is None or own is None or layout.protected_side(entry.interface):
+        return Match.NO
+    return Match.YES if overlap(own, entry.network) else Match.NO
+
+
+def best(
+    entries: Iterable[Entry], subject: Subject, address: bytes, view: View
+) -> tuple[Match, Entry] | None:
+    """Return the entry that concerns a subject most, None where none does."""
+    found: tuple[Match, Entry] | None = None
+    for entry in entries:
+        how = match(entry, subject, address, view)
+        if how is Match.YES:
+            return how, entry
+        if how is Match.DOUBTED and found is None:
+            found = how, entry
+    return found
+
+
+Element = tuple[str, bytes | None, str | None]
+"""For the kernel's protected sets: (port, MAC, network); port "" and MAC None beyond us."""
+
+
+def elements(entries: Iterable[Entry], view: View) -> tuple[Element, ...]:
+    """Return entries as elements of the kernel's sets. Of the protected side, only those whose MAC
+    is known: else whoever is cut off could take such an address and be let through."""
+    found: dict[Element, None] = {}
+    layout = view.layout
+    for entry in entries:
+        text = str(entry.network) if entry.network is not None else None
+        if entry.mac:
+            ports = layout.ports(entry.interface) or tuple(sorted(layout.captured))
+            found.update({(port, entry.mac, text): None for port in ports})
+            continue
+        if entry.network is None:
+            continue
+        if not layout.protected_side(entry.interface):
+            found[("", None, text)] = None
+        for address, (interface, mac) in view.hosts.hosts.items():
+            inside = ip_address(address) in entry.network
+            if inside and layout.same(interface, entry.interface):
+                found[(interface, mac, address_text(address))] = None
+    return tuple(found)
