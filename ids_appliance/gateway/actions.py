@@ -58,7 +58,9 @@ class DecisionInfo(Reply, frozen=True, kw_only=True):
     device: str = ""
     """Name or vendor, where known."""
     response: str
-    """observe, rate_limit, quarantine, synproxy, ..."""
+    """What is done: observe, rate_limit, quarantine, ..."""
+    would: str = ""
+    """What would be done were it enforced; empty where that is done."""
     reason: str
     since_ns: int
     remaining_s: float
@@ -66,6 +68,8 @@ class DecisionInfo(Reply, frozen=True, kw_only=True):
     count: int = 1
     """Which decision about this sender it is: 1 the first."""
     by_hand: bool = False
+    probation: bool = False
+    """The time is over, the sender is watched more closely."""
     enforced: bool = False
     """The kernel has it."""
     note: str = ""
@@ -163,10 +167,16 @@ class WhyInfo(Reply, frozen=True, kw_only=True):
     """proven, called, ...: see types.Standing."""
     allowed: str = ""
     """The allow entry that matches."""
+    doubted: str = ""
+    """The allowed or protected address that it claims, where nobody knows better."""
+    ceiling: str = ""
+    """The setting that limits what may be done to it."""
     protected: str = ""
     """Why it can never be cut off."""
     history: tuple[str, ...] = ()
-    """Earlier decisions, one line each, the latest first."""
+    """What was decided, refused and ended, one line each, the latest first."""
+    others: int = 0
+    """Further senders that the question may have meant."""
 
 
 class AllowEntry(Reply, frozen=True, kw_only=True):
@@ -177,7 +187,15 @@ class AllowEntry(Reply, frozen=True, kw_only=True):
     interface: str = ""
     """Only there; empty: for a sender beyond us."""
     since_ns: int = 0
-    note: str = ""
+    comment: str = ""
+
+
+class AllowList(Reply, frozen=True, kw_only=True):
+    """The allow list, or what was changed of it."""
+
+    entries: tuple[AllowEntry, ...]
+    message: str = ""
+    """One sentence: what is so from now on; empty for "list"."""
 
 
 class Done(Reply, frozen=True, kw_only=True):
@@ -205,7 +223,7 @@ class Actions(Protocol):
     def why(self, text: str) -> WhyInfo:
         """Explain what is known of a sender: a MAC, an address, MAC@INTERFACE, VICTIM:PORT."""
 
-    def allow(self, op: AllowOp, text: str, interface: str) -> Sequence[AllowEntry]:
+    def allow(self, op: AllowOp, text: str, *, interface: str = "", comment: str = "") -> AllowList:
         """Change the allow list and return the entries concerned; for "list", all of them
         (`text` is then empty)."""
 

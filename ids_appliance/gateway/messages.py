@@ -14,8 +14,7 @@ import msgspec
 from ids_appliance.errors import ControlError
 from ids_appliance.gateway.actions import (
     Actions,
-    AllowEntry,
-    AllowOp,
+    AllowList,
     DecisionInfo,
     Done,
     Mode,
@@ -96,11 +95,11 @@ class AskWhy(Request[WhyInfo], frozen=True, kw_only=True, tag="why"):
         return actions.why(self.text)
 
 
-class AskAllowed(Request[Sequence[AllowEntry]], frozen=True, kw_only=True, tag="allow-list"):
-    answers = list[AllowEntry]
+class AskAllowed(Request[AllowList], frozen=True, kw_only=True, tag="allow-list"):
+    answers = AllowList
 
-    def run(self, actions: Actions) -> Sequence[AllowEntry]:
-        return actions.allow("list", "", "")
+    def run(self, actions: Actions) -> AllowList:
+        return actions.allow("list", "")
 
 
 class AskEvents(Request[list[dict[str, Any]]], frozen=True, kw_only=True, tag="events"):
@@ -111,15 +110,16 @@ class AskEvents(Request[list[dict[str, Any]]], frozen=True, kw_only=True, tag="e
     follow: bool = False
 
 
-class Allow(Request[Sequence[AllowEntry]], frozen=True, kw_only=True, tag="allow"):
+class Allow(Request[AllowList], frozen=True, kw_only=True, tag="allow"):
     writes = True
-    answers = list[AllowEntry]
-    op: AllowOp
+    answers = AllowList
+    op: Literal["add", "remove"]
     text: Text
     interface: Interface = ""
+    comment: Text = ""
 
-    def run(self, actions: Actions) -> Sequence[AllowEntry]:
-        return actions.allow(self.op, self.text, self.interface)
+    def run(self, actions: Actions) -> AllowList:
+        return actions.allow(self.op, self.text, interface=self.interface, comment=self.comment)
 
 
 class Release(Request[Done], frozen=True, kw_only=True, tag="release"):

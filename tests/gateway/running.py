@@ -11,6 +11,7 @@ from pathlib import Path
 from ids_appliance.errors import IdsError
 from ids_appliance.gateway.actions import (
     AllowEntry,
+    AllowList,
     CellInfo,
     DecisionInfo,
     Done,
@@ -96,7 +97,9 @@ class FakeActions:
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
-        self.entries = [AllowEntry(text="192.0.2.0/28", interface="br-lan", since_ns=NOON_NS)]
+        self.entries: tuple[AllowEntry, ...] = (
+            AllowEntry(text="192.0.2.0/28", interface="br-lan", since_ns=NOON_NS, comment="lab"),
+        )
         self.many = 1
 
     def status(self):
@@ -119,11 +122,12 @@ class FakeActions:
             raise KeyError("a defect")
         return WHY
 
-    def allow(self, op, text, interface):
-        self.calls.append(("allow", op, text, interface))
+    def allow(self, op, text, *, interface="", comment=""):
+        self.calls.append(("allow", op, text, interface, comment))
         if op == "list":
-            return self.entries
-        return [AllowEntry(text=text, interface=interface, since_ns=NOON_NS)]
+            return AllowList(entries=self.entries)
+        entry = AllowEntry(text=text, interface=interface, comment=comment, since_ns=NOON_NS)
+        return AllowList(entries=(entry,), message=f"{text}: {op} done")
 
     def release(self, text):
         self.calls.append(("release", text))
