@@ -21,7 +21,7 @@ if SANITIZE:
     FLAGS += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     LINK += ["-fsanitize=address,undefined"]
 
-MODULES = ("features", "cells", "forest", "wire", "capfile", "ring", "evidence")
+MODULES = ("features", "cells", "forest", "wire", "capfile", "ring", "evidence", "screen")
 
 setup(
     ext_modules=cythonize(

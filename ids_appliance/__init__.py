@@ -4,7 +4,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-COMPILED = ("_features", "_cells", "_forest", "_wire", "_capfile", "_ring", "_evidence")
+COMPILED = ("_features", "_cells", "_forest", "_wire", "_capfile", "_ring", "_evidence", "_screen")
 
 for _name in COMPILED:
     try:

@@ -3,7 +3,7 @@
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -291,6 +291,18 @@ class RingSource:
             for name, value in port.counters().items():
                 totals[name] += value
         return totals | {"interface_up": self._ups, "interface_down": self._downs}
+
+    def set_filter(self, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
+        """Use another socket filter from now on; classic BPF as (code, jt, jf, k), empty: none.
+
+        On a ring at work the kernel swaps the program in one step: what it has taken in already
+        stays in the ring, no frame is lost that the new filter passes. An interface that comes
+        back later gets it too. Raises OSError for a program that the kernel refuses.
+        """
+        for port in self._ports:
+            if port.ring is not None:
+                port.ring.attach_filter(instructions)
+            port.options = replace(port.options, socket_filter=tuple(instructions))
 
     def wake(self) -> None:
         """Make `batches` yield soon, from any thread: there is something else to look after."""
