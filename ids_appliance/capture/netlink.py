@@ -72,14 +72,16 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _dump(request: int, answer: int) -> list[bytes]:
-    """Return the bodies of all objects of a kind; asks again where the table changed meanwhile."""
+def dump(request: int, answer: int) -> list[bytes]:
+    """Return the bodies of all objects of a kind in this network namespace, of all families; asks
+    again where the table changed meanwhile. Raises OSError."""
     for _ in range(_MAX_TRIES):
         bodies: list[bytes] = []
         interrupted = False
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
             kernel.bind((0, 0))
-            body = bytes(16)  # an ifinfomsg of zeros: all families; ifaddrmsg is its first half
+            # An ifinfomsg of zeros: all families; ifaddrmsg, rtmsg and ndmsg are its first part.
+            body = bytes(16)
             flags = _NLM_F_REQUEST | _NLM_F_DUMP
             kernel.send(_HEADER.pack(_HEADER.size + len(body), request, flags, 1, 0) + body)
             done = False
@@ -106,7 +108,7 @@ def _number(found: dict[int, bytes], kind: int) -> int:
 def links() -> dict[int, Link]:
     """Return every interface of this network namespace by its index. Raises OSError."""
     table = {}
-    for body in _dump(RTM_GETLINK, RTM_NEWLINK):
+    for body in dump(RTM_GETLINK, RTM_NEWLINK):
         if len(body) < _LINK.size:
             continue
         _, hardware, index, flags, _ = _LINK.unpack_from(body)
@@ -132,7 +134,7 @@ def addresses() -> list[tuple[int, bytes, int]]:
     """Return (interface index, packed IPv4 or IPv6 address, prefix length) of all local
     addresses; the prefix is a host's on a point-to-point link, where nobody else is on it."""
     table = []
-    for body in _dump(RTM_GETADDR, RTM_NEWADDR):
+    for body in dump(RTM_GETADDR, RTM_NEWADDR):
         if len(body) < _ADDRESS.size:
             continue
         family, prefix, _, _, index = _ADDRESS.unpack_from(body)

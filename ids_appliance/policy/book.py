@@ -102,7 +102,8 @@ class Book:
             self.offences.add(identity(held.subject), self.clock.now())
         self._totals["made"] += 1
         self.dirty = True
-        self.traces.of(identity(held.subject)).address = held.decision.address
+        trace = self.traces.of(identity(held.subject))
+        trace.address = held.decision.address or trace.address
         self.traces.line(identity(held.subject), line(held.decision))
         return True
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from ids_appliance.policy.subjects import Network, address_text, network_of, overlap
 from ids_appliance.types import Kind, Subject
@@ -129,8 +130,15 @@ def best(
     return found
 
 
-Element = tuple[str, bytes | None, str | None]
-"""For the kernel's protected sets: (port, MAC, network); port "" and MAC None beyond us."""
+class Element(NamedTuple):
+    """Somebody, for the kernel's protected sets."""
+
+    interface: str
+    """A captured port; empty beyond us."""
+    mac: bytes | None
+    """Known wherever there is a port."""
+    network: str | None
+    """None: the MAC, whatever its address."""
 
 
 def elements(entries: Iterable[Entry], view: View) -> tuple[Element, ...]:
@@ -142,14 +150,14 @@ def elements(entries: Iterable[Entry], view: View) -> tuple[Element, ...]:
         text = str(entry.network) if entry.network is not None else None
         if entry.mac:
             ports = layout.ports(entry.interface) or tuple(sorted(layout.captured))
-            found.update({(port, entry.mac, text): None for port in ports})
+            found.update({Element(port, entry.mac, text): None for port in ports})
             continue
         if entry.network is None:
             continue
         if not layout.protected_side(entry.interface):
-            found[("", None, text)] = None
+            found[Element("", None, text)] = None
         for address, (interface, mac) in view.hosts.hosts.items():
             inside = ip_address(address) in entry.network
             if inside and layout.same(interface, entry.interface):
-                found[(interface, mac, address_text(address))] = None
+                found[Element(interface, mac, address_text(address))] = None
     return tuple(found)

@@ -120,7 +120,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 class Restored:
     """What came of a snapshot."""
 
-    apply: tuple[Decision, ...]
+    decisions: tuple[Decision, ...]
     """To be enforced, with the time that is left."""
     notes: tuple[str, ...]
     """For people, one line each."""

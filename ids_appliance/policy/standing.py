@@ -49,8 +49,9 @@ class Held:
     def strength(self) -> tuple[bool, int, int, float, int]:
         """Order by which the weakest gives way: people's orders last, then the mildest first, and
         among equals the lowest score and the one that ends soonest."""
-        enforced = self.decision.response
-        return (self.by_hand, enforced, self.would, self.decision.score, self.ends_ns)
+        response = self.decision.response
+        would = 0 if self.enforced else int(self.would)  # only what never changes: heaps hold this
+        return (self.by_hand, response, would, self.decision.score, self.ends_ns)
 
 
 class Standing:
