@@ -11,20 +11,44 @@ from ids_appliance import __version__
 from ids_appliance.errors import IdsError
 
 COMMANDS = {
+    "allow": "ids_appliance.cli.allow",
+    "calibrate": "ids_appliance.cli.calibrate",
     "certs": "ids_appliance.cli.certs",
     "check": "ids_appliance.cli.check",
     "classifier": "ids_appliance.cli.classifier",
+    "decisions": "ids_appliance.cli.decisions",
     "demo": "ids_appliance.cli.demo",
     "doctor": "ids_appliance.cli.doctor",
+    "enforce": "ids_appliance.cli.enforce",
+    "events": "ids_appliance.cli.events",
     "features": "ids_appliance.cli.features",
     "gateway": "ids_appliance.cli.gateway",
     "inspect": "ids_appliance.cli.inspect",
+    "lab": "ids_appliance.cli.lab",
+    "mode": "ids_appliance.cli.mode",
+    "panic": "ids_appliance.cli.panic",
+    "pause": "ids_appliance.cli.pause",
     "predict": "ids_appliance.cli.predict",
+    "quarantine": "ids_appliance.cli.quarantine",
+    "release": "ids_appliance.cli.release",
+    "reload": "ids_appliance.cli.reload",
+    "status": "ids_appliance.cli.status",
     "train": "ids_appliance.cli.train",
     "watch": "ids_appliance.cli.watch",
+    "why": "ids_appliance.cli.why",
+    "windows": "ids_appliance.cli.windows",
 }
 """Command name -> module that defines `command`; imported only when used, so that a gateway
 without scikit-learn still starts."""
+
+
+THEMES = {
+    "Daily": ("status", "decisions", "windows", "why", "events", "allow", "release"),
+    "When something is wrong": ("doctor", "pause", "panic", "quarantine", "enforce"),
+    "Setting up": ("gateway", "check", "reload", "mode", "calibrate", "classifier", "certs"),
+    "Research": ("demo", "lab", "replay", "watch", "predict", "features", "train", "inspect"),
+}
+"""Theme of the main help -> its commands, in the order in which they are met."""
 
 
 EXTRAS = {"train": "train"}
@@ -63,6 +87,23 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by theme; one without a theme comes last."""
+        placed = {name for names in THEMES.values() for name in names}
+        rest = tuple(name for name in self.list_commands(ctx) if name not in placed)
+        found = {
+            theme: [(name, command) for name in names if (command := self.get_command(ctx, name))]
+            for theme, names in [*THEMES.items(), ("Further", rest)]
+        }
+        width = max((len(name) for rows in found.values() for name, _ in rows), default=0)
+        room = formatter.width - 6 - width
+        for theme, rows in found.items():
+            if rows:
+                with formatter.section(theme):
+                    formatter.write_dl(
+                        [(f"{name:{width}}", c.get_short_help_str(room)) for name, c in rows]
+                    )
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
@@ -92,8 +133,8 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="ids-appliance")
 def main() -> None:
-    """Judge network traffic packet by packet with a random forest.
+    """Watch a network of devices, judge its packets, cut off who attacks.
 
-    Captures: `features`, `predict`. Live: `watch`. A node that judges for gateways: `classifier`,
-    with keys from `certs`. Models: `train`, `inspect`. See it work: `demo`.
+    Start with `demo` to see it work, `watch` to look at your own network; `gateway` is the whole,
+    which the commands below ask and order. Each has --help with examples.
     """
