@@ -53,7 +53,7 @@ class _Report:
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[list[int]]:
+def stopped_by_signals() -> Iterator[list[int]]:
     """Collect the first SIGINT or SIGTERM instead of dying in the middle; a second one ends the
     command as if this were not here, because a node may keep it waiting."""
     seen: list[int] = []
@@ -158,7 +158,7 @@ def command(
                 report.tell(totals())
             return bool(signals) or (seconds is not None and now - start >= seconds)
 
-        signals = stack.enter_context(_stopped_by_signals())
+        signals = stack.enter_context(stopped_by_signals())
         click.echo(f"watching {', '.join(live.names)}", err=True)
         pipeline.run(tick)
     report.tell(totals())

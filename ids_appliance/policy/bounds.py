@@ -35,6 +35,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     false_alarms: float
     """Asked for, per ordinary sender."""
     upper: float
+    quantile: float
+    """What these senders alone would allow; `upper` is never below `least_upper`."""
     ordinary: int
     """Ordinary senders that reach it."""
     per_device_day: float
@@ -54,6 +56,8 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Log-odds of "malicious" in the model's training data, subtracted from every packet's."""
     model_id: str
     settings: Settings
+    least: float = 0.0
+    """No row of the table goes below; see `least_upper`."""
     priors: dict[str, float] = {}
     """Rule -> log-odds with which its trigger enters."""
     table: tuple[Row, ...] = ()
@@ -153,24 +157,34 @@ class Peaks:
     """(m,); None where no labels say who was."""
 
 
-def bound_for(rate: float, peaks: F64) -> float:
+def least_upper(policy: config.Policy) -> float:
+    """Return the lowest bound under which no packet and no two cells decide, whatever ordinary
+    senders reach: two cells' whole weight and one packet more. Beside a trigger's prior, which
+    stays a packet below it, two witnesses of another kind are still needed."""
+    return policy.clip * (2.0 * policy.cell_weight + 1.0)
+
+
+def quantile(rate: float, peaks: F64) -> float:
     """Return the lowest bound that at most the share `rate` of the senders reach.
 
     Where n * rate < 1 that is just above the highest score seen: by the rule of three the true rate
     is then below 3 / n with 95 % certainty, and nothing lower can be promised."""
     allowed = int(rate * len(peaks))
-    highest = np.sort(peaks)[::-1]
-    # One step of the fixed point above the first that must not reach it; never below one nat.
-    return max(1.0, round(float(highest[allowed]) + 1 / 4096, 4) if len(peaks) > allowed else 1.0)
+    if allowed >= len(peaks):
+        return 0.0
+    # One step of the fixed point above the first that must not reach it.
+    return round(float(np.sort(peaks)[::-1][allowed]) + 1 / 4096, 4)
 
 
-def table_of(peaks: Peaks, rates: Sequence[float]) -> tuple[Row, ...]:
-    """Return a row per false-alarm rate. Raises BoundsError where there is nobody to go by."""
+def table_of(peaks: Peaks, rates: Sequence[float], *, least: float) -> tuple[Row, ...]:
+    """Return a row per false-alarm rate, none with a bound below `least`. Raises BoundsError where
+    there is nobody to go by."""
     if not len(peaks.ordinary):
         raise BoundsError("no ordinary sender was seen: there is nothing to calibrate by")
     rows = []
     for rate in sorted(set(rates)):
-        upper = bound_for(rate, peaks.ordinary)
+        allowed = quantile(rate, peaks.ordinary)
+        upper = max(allowed, least)
         crossed = int(np.count_nonzero(peaks.ordinary >= upper))
         found = None
         if peaks.malicious is not None:
@@ -179,6 +193,7 @@ def table_of(peaks: Peaks, rates: Sequence[float]) -> tuple[Row, ...]:
             Row(
                 false_alarms=rate,
                 upper=upper,
+                quantile=allowed,
                 ordinary=crossed,
                 per_device_day=crossed / peaks.device_days if peaks.device_days else 0.0,
                 malicious=found,

@@ -146,7 +146,7 @@ def _read_file(
     if not parts:
         return FileReport(entry, "damaged", capture.problem or "no frame in it"), None
     rows, labels, decided = (np.concatenate(column) for column in zip(*parts, strict=True))
-    report = FileReport(entry, "used", "", frames, len(rows), _sha256(path))
+    report = FileReport(entry, "used", "", frames, len(rows), content_sha256(path))
     if capture.problem:
         report = replace(report, status="damaged", detail=capture.problem.rpartition("/")[2])
     elif entry.sha256 and entry.sha256 != report.sha256:
@@ -158,7 +158,8 @@ def _read_file(
     return report, (rows, labels, labeller.families, decided)
 
 
-def _sha256(path: Path) -> str:
+def content_sha256(path: Path) -> str:
+    """Return the SHA-256 of a capture, decompressed; "" where it cannot be read to its end."""
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as plain:
