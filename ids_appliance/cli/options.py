@@ -10,6 +10,7 @@ import click
 from ids_appliance.classify.jsonlink import JsonClassifier
 from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.classify.tls import TlsFiles
+from ids_appliance.config_file import host_port
 from ids_appliance.errors import CertificateError, LinkError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,15 +20,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 def parse_address(text: str) -> tuple[str, int]:
     """Return host and port of HOST:PORT or [IPV6]:PORT. Raises LinkError."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise LinkError(f"{text!r} is not an address: write an IPv6 address as [::1]:7447")
-    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 65536
-    if not host or not colon or number > 65535:
-        raise LinkError(f"{text!r} is not an address: write HOST:PORT")
-    return host, number
+    try:
+        return host_port(text)
+    except ValueError as error:
+        raise LinkError(str(error)) from error
 
 
 def format_address(host: str, port: int) -> str:

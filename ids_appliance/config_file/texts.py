@@ -10,7 +10,7 @@ from typing import Final
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_MAC: Final = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+_MAC: Final = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _INTERFACE_BYTES: Final = 15
 """IFNAMSIZ without the final zero."""
 _WIDEST: Final = {4: 8, 6: 16}
@@ -34,7 +34,7 @@ def mac(text: str) -> bytes:
     """Return the six bytes of one device's MAC."""
     if not _MAC.fullmatch(text):
         raise ValueError(f"{text!r} is not a MAC: write 02:00:5e:00:53:01")
-    value = bytes.fromhex(re.sub("[:-]", "", text))
+    value = bytes.fromhex(text.replace(":", ""))
     if value[0] & 1 or not any(value):
         raise ValueError(f"{text!r} is the MAC of a group or of nobody, not of one device")
     return value

@@ -164,11 +164,11 @@ class EventLog:
 
         Lines that the log itself adds about its losses count as emitted too."""
         with self.changed:
-            counts = {f"events_{name}": value for name, value in self._counts.items()}
+            counts = {f"log_{name}": value for name, value in self._counts.items()}
             settled = sum(self._counts[name] for name in ("written", "dropped", "lost"))
-            counts["events_waiting"] = self._counts["emitted"] - settled
-            counts["events_rotations"] = self._file.rotations
-            counts["events_follower_lost"] = sum(one.lost for one in self._followers)
+            counts["log_waiting"] = self._counts["emitted"] - settled
+            counts["log_rotations"] = self._file.rotations
+            counts["log_follower_lost"] = sum(one.lost for one in self._followers)
         return counts
 
     @property

@@ -46,6 +46,7 @@ def test_nothing_is_wrong_with_a_good_one(start) -> None:
         ("group", "no-such-group-x", "group = 'no-such-group-x': there is no such group"),
         ("model", "", 'mode = "gateway-only" needs a model'),
         ("routers", ("02:00",), "routers: '02:00' is not a MAC"),
+        ("routers", ("02-00-5e-00-53-01",), "routers: '02-00-5e-00-53-01' is not a MAC: write 02:"),
         ("routers", ("ff:ff:ff:ff:ff:ff",), "routers: 'ff:ff:ff:ff:ff:ff' is the MAC of a group"),
         ("names", {"plug": "x"}, "names: 'plug' is neither a MAC nor an address"),
         ("names", {"192.0.2.1": "a\x1b[2J"}, "names: 'a\\x1b[2J' is no name"),
@@ -115,7 +116,7 @@ def test_good_texts_of_every_kind() -> None:
     good = changed(
         GOOD, "protect.administrators", ("192.0.2.0/24@eth0", "2001:db8::/64", "1.1.1.1")
     )
-    good = changed(good, "protect.macs", ("02-00-5E-00-53-01@br0",))
+    good = changed(good, "protect.macs", ("02:00:5E:00:53:01@br0",))
     good = changed(good, "names", {"02:00:5e:00:53:01": "plug", "192.0.2.9": "plug", "::2": "ü"})
     good = changed(good, "metrics.listen", "[::1]:9107")
     good = changed(good, "group", grp.getgrgid(0).gr_name)

@@ -46,7 +46,7 @@ def lines(path: Path) -> list[dict]:
 
 def balanced(counters: dict[str, int]) -> bool:
     parts = ("written", "dropped", "lost", "waiting")
-    return counters["events_emitted"] == sum(counters[f"events_{part}"] for part in parts)
+    return counters["log_emitted"] == sum(counters[f"log_{part}"] for part in parts)
 
 
 def test_an_event_becomes_a_line(opened, tmp_path) -> None:
@@ -64,7 +64,7 @@ def test_an_event_becomes_a_line(opened, tmp_path) -> None:
         "trigger": {"rule": "port_scan", "ports": 20},
     }
     assert log.events() == [event]
-    assert log.counters()["events_written"] == 1
+    assert log.counters()["log_written"] == 1
 
 
 def test_ids_differ_also_between_threads(opened) -> None:
@@ -78,7 +78,7 @@ def test_ids_differ_also_between_threads(opened) -> None:
         thread.join()
     assert log.flush(5)
     assert len({event["event_id"] for event in log.events()}) == 200
-    assert log.counters()["events_written"] == 200
+    assert log.counters()["log_written"] == 200
 
 
 def test_only_the_user_and_the_group_may_read(opened, tmp_path) -> None:
@@ -99,7 +99,7 @@ def test_rotation_keeps_so_many_of_that_size(opened, tmp_path) -> None:
     order = ("events.jsonl.2", "events.jsonl.1", "events.jsonl")
     numbers = [e["stats"]["number"] for name in order for e in lines(found[name])]
     assert numbers == list(range(400 - len(numbers), 400)) and len(numbers) > 50
-    assert log.counters()["events_rotations"] > 2 and balanced(log.counters())
+    assert log.counters()["log_rotations"] > 2 and balanced(log.counters())
 
 
 def test_a_file_moved_away_is_made_anew(opened, tmp_path) -> None:
@@ -162,7 +162,7 @@ def test_a_slow_disk_costs_the_oldest_and_is_told(opened, tmp_path) -> None:
     for n in range(1, 101):
         log.emit("stats", n=n)
     counters = log.counters()
-    assert counters["events_dropped"] == 100 - 64 and balanced(counters)
+    assert counters["log_dropped"] == 100 - 64 and balanced(counters)
     gate.open.set()
     assert log.flush(5)
     events = lines(tmp_path / "state" / "events.jsonl")
@@ -170,7 +170,7 @@ def test_a_slow_disk_costs_the_oldest_and_is_told(opened, tmp_path) -> None:
     (told,) = [e["health"] for e in events if "health" in e]
     assert told["what"] == "events_lost" and told["events"] == 36
     assert len(log.events()) == 102, "memory has them all"
-    assert balanced(log.counters()) and log.counters()["events_waiting"] == 0
+    assert balanced(log.counters()) and log.counters()["log_waiting"] == 0
 
 
 def test_large_lines_are_bounded_by_bytes_too(opened) -> None:
@@ -179,7 +179,7 @@ def test_large_lines_are_bounded_by_bytes_too(opened) -> None:
     for _ in range(1700):
         log.emit("stats", rows=[["x" * 500] * 26])
     assert sum(map(len, log._queue)) <= 16 << 20
-    assert log._queue_bytes == sum(map(len, log._queue)) and log.counters()["events_dropped"]
+    assert log._queue_bytes == sum(map(len, log._queue)) and log.counters()["log_dropped"]
     assert sum(map(len, log.tail())) <= 1 << 20
     gate.open.set()
 
@@ -196,7 +196,7 @@ def test_followers_get_all_or_know_what_they_lost(opened) -> None:
     assert numbers == list(range(10)) and len(woken) == 10
     assert [json.loads(text)["stats"]["n"] for text in slow.take()] == [7, 8, 9]
     assert (slow.lost, fast.lost) == (7, 0)
-    assert log.counters()["events_follower_lost"] == 7
+    assert log.counters()["log_follower_lost"] == 7
     fast.close()
     fast.close()
     log.emit("stats")
@@ -242,7 +242,7 @@ def test_after_the_end_nothing_is_written_and_nothing_raised(opened, tmp_path) -
     log.close()
     log.emit("stats")
     assert len(lines(tmp_path / "state" / "events.jsonl")) == 1
-    assert log.counters()["events_dropped"] == 1 and balanced(log.counters())
+    assert log.counters()["log_dropped"] == 1 and balanced(log.counters())
 
 
 FULL = """
@@ -258,7 +258,7 @@ def one(log, **fields):
 path = Path(sys.argv[1], "events.jsonl")
 log = EventLog(Events(), path=path, clock_ns=lambda: 10**18, host="gw")
 n = 0
-while not log.counters()["events_lost"]:
+while not log.counters()["log_lost"]:
     one(log, n=n, text="x" * 300)
     n += 1
 assert log.problem == sys.argv[2], log.problem
@@ -266,7 +266,7 @@ for _ in range(20):
     one(log, text="x" * 300)
 counters = log.counters()
 whole = [json.loads(line) for line in path.read_text().splitlines()]
-assert path.read_text().endswith("\\n") and len(whole) == counters["events_written"]
+assert path.read_text().endswith("\\n") and len(whole) == counters["log_written"]
 os.rename(path, path.with_name("old"))
 {release}
 one(log, n=-1)
@@ -275,8 +275,8 @@ counters = log.counters()
 told = [json.loads(line) for line in path.read_text().splitlines()]
 assert told[0]["stats"]["n"] == -1, told
 assert told[1]["health"]["what"] == "events_lost", told
-assert told[1]["health"]["events"] == counters["events_lost"] >= 21
-print("written", counters["events_written"], "lost", counters["events_lost"])
+assert told[1]["health"]["events"] == counters["log_lost"] >= 21
+print("written", counters["log_written"], "lost", counters["log_lost"])
 """
 
 
@@ -319,7 +319,7 @@ from ids_appliance.telemetry.events import EventLog
 log = EventLog(Events(file="-", queue=16), path=Path("x"), clock_ns=lambda: 10**18, host="gw")
 for n in range(3000):
     log.emit("stats", n=n, text="x" * 400)
-print(log.counters()["events_dropped"], file=sys.stderr, flush=True)
+print(log.counters()["log_dropped"], file=sys.stderr, flush=True)
 log.close()
 print("ended", file=sys.stderr, flush=True)
 """
