@@ -89,6 +89,7 @@ class ScrutinyGate:
         self._on_events = on_events
         self._now_ns = clock() if clock is not None else 0
         self._started = clock is not None
+        self._packet: tuple[int, int] | None = None
         self.counts = {"gate_batches": 0, "gate_slices": 0, "gate_events_dropped": 0}
 
     @property
@@ -108,6 +109,7 @@ class ScrutinyGate:
             return outcomes
         if self._clock is not None:
             self.tick(self._clock())
+            self._packet = (int(frames["timestamp_ns"][-1]), self._now_ns)
             self._slice(batch, host, outcomes, np.full(n, self.now_ns))
             return outcomes
         if not self._started:
@@ -144,6 +146,11 @@ class ScrutinyGate:
     def expire(self, now_ns: int) -> None:
         """Let the screen look for answers that did not come, where no packets come."""
         self.tick(now_ns)
+        if self._clock is not None:
+            # The screen counts in packet time, which runs on from the latest packet.
+            if self._packet is None:
+                return
+            now_ns = self._packet[0] + now_ns - self._packet[1]
         events = self._events(self.screen.expire(now_ns))
         for event in events:
             self._changed(self.window.event(self._now_ns, event))
@@ -163,9 +170,11 @@ class ScrutinyGate:
         self._changed(self.window.close(self.now_ns, why))
 
     def counters(self) -> dict[str, int]:
-        """Totals by name: the gate's, the window's, the screen's, and what was shed."""
+        """Totals by name: the gate's, the window's, what was shed, and the screen's but for
+        `contained`: those are senders, and the pipeline counts frames by that name."""
         shed = self.overload.counts if self.overload is not None else {}
-        return self.counts | self.window.counts | shed | self.screen.counters()
+        screen = {n: total for n, total in self.screen.counters().items() if n != "contained"}
+        return self.counts | self.window.counts | shed | screen
 
     # -------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class ScriptedScreen:
         return [1, 2, 3]
 
     def counters(self):
-        return {"devices": 3}
+        return {"devices": 3, "contained": 9}
 
 
 class ScriptedPolicy:
@@ -407,3 +407,5 @@ def test_counters_of_all_stages():
     counters = w.appliance.counters()
     assert counters["windows"] == counters["evidence"] == counters["decisions"] == 1
     assert counters["elements"] == 1 and counters["contained_senders"] == 0
+    # The screen's `contained` are senders; by that name the pipeline counts frames.
+    assert counters["devices"] == 3 and "contained" not in counters
