@@ -6,7 +6,7 @@ takes effect at once: whom it cuts off is contained from the next batch on, alth
 goes on showing its packets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +33,9 @@ from ids_appliance.types import (
     FrameBatch,
     JudgedBatch,
     Outcome,
+    Records,
     Response,
+    Source,
     Standing,
     Subject,
     TriggerEvent,
@@ -150,15 +152,48 @@ class Replayed:
 MAX_EVENTS: Final = 100_000
 
 
+class _Labelled(Source):
+    """A source whose frames are labelled as they come; a labeller is slow on short batches."""
+
+    def __init__(self, source: Source, label: Label | None) -> None:
+        self._source = source
+        self._label = label
+        self._labels: U8 = np.empty(0, np.uint8)
+        self._first = 1
+
+    def batches(self) -> Iterator[FrameBatch | None]:
+        """Yield the other's batches."""
+        for batch in self._source.batches():
+            if batch is not None and len(batch.frames) and self._label is not None:
+                self._labels = self._label(batch)
+                self._first = int(batch.frames["number"][0])
+            yield batch
+
+    def of(self, frames: Records) -> U8:
+        """Return the labels of frames of the present batch."""
+        if self._label is None:
+            return np.full(len(frames), UNKNOWN, np.uint8)
+        labels: U8 = self._labels[frames["number"] - np.uint64(self._first)]
+        return labels
+
+    def counters(self) -> dict[str, int]:
+        """Return the other's."""
+        return self._source.counters()
+
+    def close(self) -> None:
+        """Close the other."""
+        self._source.close()
+
+
 class _Watch:
     """The appliance with a look at each batch before and after it: labels, senders, floods."""
 
     def __init__(
-        self, appliance: Appliance, host: HostIdentity, label: Label | None, result: Replayed
+        self, appliance: Appliance, host: HostIdentity, labels: _Labelled, result: Replayed
     ) -> None:
         self._appliance = appliance
         self._host = host
-        self._label = label
+        self._labels = labels
         self._result = result
 
     def admit(self, batch: FrameBatch, host: bytes) -> U8:
@@ -178,7 +213,7 @@ class _Watch:
         times = batch.frames["timestamp_ns"]
         result.first_ns = int(times[0]) if result.first_ns is None else result.first_ns
         result.last_ns = max(result.last_ns, int(times.max()))
-        labels = np.full(n, UNKNOWN, np.uint8) if self._label is None else self._label(batch)
+        labels = self._labels.of(batch.frames)
         senders, outcomes = np.zeros(n, SENDER), np.empty(n, np.uint8)
         extract(
             batch.data,
@@ -270,9 +305,10 @@ class Replay:
         appliance = Appliance(self._config, self._parts(self._config, now), tell=tell)
         source = assemble.capture_file(str(capture))
         try:
-            watch = _Watch(appliance, host, self._label, result)
+            labelled = _Labelled(source, self._label)
+            watch = _Watch(appliance, host, labelled, result)
             pipeline = Pipeline(
-                Slices(source),
+                Slices(labelled),
                 self._classifier,
                 watch,
                 host=host,

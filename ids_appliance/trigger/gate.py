@@ -85,6 +85,7 @@ class ScrutinyGate:
         """None: nothing is ever given up here (offline)."""
         self.on_window: Callable[[Change], None] = lambda change: None
         self._triggers = tuple(triggers)
+        self._timed = tuple(trigger for trigger in triggers if isinstance(trigger, Timed))
         self._clock = clock
         self._on_events = on_events
         self._now_ns = clock() if clock is not None else 0
@@ -180,7 +181,7 @@ class ScrutinyGate:
 
     def _horizon_ns(self, now_ns: int) -> int | None:
         ends = [self.window.horizon_ns(now_ns)]
-        ends += [trigger.due_ns for trigger in self._triggers if isinstance(trigger, Timed)]
+        ends += [trigger.due_ns for trigger in self._timed]
         return min((end for end in ends if end is not None), default=None)
 
     def _slice(
