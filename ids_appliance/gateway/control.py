@@ -153,7 +153,10 @@ class Control:
             served += 1
             outcome = "denied" if pending.denied else self._carry_out(pending)
             if pending.request.writes:
-                self._note(pending, outcome)
+                self._note(pending, outcome)  # before its answer: who has that finds the note
+            if not pending.denied:
+                self._answered.append(pending)
+                self._server.wake()
         return served
 
     def _carry_out(self, pending: _Pending) -> str:
@@ -170,8 +173,6 @@ class Control:
             self._counts["faults"] += 1
             outcome = "internal error: see the gateway's log"
             pending.answer = encode_error("failed", outcome)
-        self._answered.append(pending)
-        self._server.wake()
         return outcome
 
     def _note(self, pending: _Pending, outcome: str) -> None:

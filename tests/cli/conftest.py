@@ -8,6 +8,7 @@ import pytest
 
 import ids_appliance
 from ids_appliance.classify.bundle import save_bundle
+from tests.cli.asked import asked
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +50,10 @@ def refused(ids):
         return lines[0]
 
     return run
+
+
+@pytest.fixture
+def live(tmp_path):
+    """A running gateway and the command line that asks it."""
+    with asked(tmp_path / "run") as live:
+        yield live

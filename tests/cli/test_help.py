@@ -1,0 +1,40 @@
+"""The main help: every command has its theme, and examples are examples of commands there are."""
+
+import re
+import shlex
+
+import click
+import pytest
+
+from ids_appliance.cli import COMMANDS, THEMES, main
+from tests.cli.asked import call
+
+LIVE = ("status", "windows", "decisions", "why", "allow", "release", "quarantine", "pause", "panic",
+        "enforce", "mode", "reload", "events")  # fmt: skip
+
+
+def test_every_command_has_one_theme():
+    placed = [name for names in THEMES.values() for name in names]
+    assert len(placed) == len(set(placed))
+    assert set(COMMANDS) <= set(placed)
+
+
+def test_the_main_help_is_by_theme():
+    text = call("--help").stdout
+    at = [text.index(f"\n{theme}:\n") for theme in THEMES]
+    assert at == sorted(at) and "Further" not in text
+    assert all(re.search(rf"^  {name} +\S", text, re.MULTILINE) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_the_examples_would_run(name):
+    text = call(name, "--help").stdout
+    lines = re.findall(r"^ +(?:sudo )?ids-appliance ([^|\n]*)", text.partition("Example")[2], re.M)
+    assert lines
+    for line in lines:
+        words = shlex.split(line.partition("   ")[0])
+        command: click.Command | None = main
+        while isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), words.pop(0))
+        assert command is not None
+        command.make_context("x", words)  # raises where an option or argument is wrong

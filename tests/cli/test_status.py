@@ -1,0 +1,60 @@
+"""The `status` command: what matters first, all counters as JSON, and nobody there."""
+
+import msgspec
+import pytest
+
+from ids_appliance.gateway.actions import Status
+from tests.cli.asked import call, one_line
+from tests.gateway.running import STATUS, WINDOW
+
+
+def show(live, monkeypatch, **changes):
+    status = msgspec.structs.replace(STATUS, **changes)
+    monkeypatch.setattr(live.actions, "status", lambda: status)
+    return "\n".join(live.table("status"))
+
+
+def test_the_table_has_what_matters(live):
+    text = "\n".join(live.table("status"))
+    for part in ("process 4711", "1 d 2 h", "offloaded", "192.0.2.10:7447", "1 of 1", "br-lan"):
+        assert part in text
+    assert "enforcing      yes" in text
+    assert "ALARM: 12 frames lost in the ring of br-lan" in text
+
+
+def test_json_is_the_whole_answer(live):
+    assert msgspec.convert(live.json("status"), Status) == STATUS
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"enforcing": False, "held": "observe: enforcement is off"}, "NO: observe"),
+        ({"enforcing": False}, "NO: off"),
+        ({"enforcing": False, "held": "paused", "paused_s": 60}, "paused, for another 1 m"),
+        ({"window": WINDOW}, "number 3 is open, 123,000 packets judged: port_scan"),
+        ({"found": 0}, "0 of 1 elements"),
+        ({"profile": "paper", "node": "", "mode": "gateway-only"}, "here, profile paper"),
+        ({"interfaces": (), "alarms": ()}, "none is open; 3 since the start"),
+    ],
+)
+def test_what_is_not_as_usual_is_said(live, monkeypatch, changes, says):
+    assert says in show(live, monkeypatch, **changes)
+
+
+def test_colours_only_on_a_terminal(live):
+    assert "\x1b[" not in live("status").stdout
+    coloured = live("status", colour=True).stdout
+    assert "\x1b[32myes" in coloured and "\x1b[31mALARM" in coloured
+    assert "\x1b[" not in live("status", "--format", "json", colour=True).stdout
+
+
+def test_hostile_texts_are_harmless(live, monkeypatch):
+    cause = "\x1b]0;owned\x07\u202e" + "long " * 100
+    window = msgspec.structs.replace(WINDOW, cause=cause)
+    text = show(live, monkeypatch, window=window, alarms=("\x1b[2J",) * 3)
+    assert "?]0;owned" in text
+
+
+def test_nobody_there_is_one_line(tmp_path):
+    assert "systemctl status ids-appliance" in one_line(call("status", "--run-dir", str(tmp_path)))
