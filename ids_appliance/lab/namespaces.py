@@ -77,9 +77,7 @@ def require(*tools: str) -> None:
 
 def sweep() -> list[str]:
     """Remove what crashed runs have left; return the namespaces' names."""
-    left = [
-        name for name in _present() if (o := _OWNED.fullmatch(name)) and not _alive(*o.groups())
-    ]
+    left = [name for name in present() if (o := _OWNED.fullmatch(name)) and not alive(*o.groups())]
     remove(left)
     return left
 
@@ -96,7 +94,8 @@ def remove(names: Iterable[str]) -> None:
         subprocess.run(["ip", "-force", "-batch", "-"], input=lines.encode(), capture_output=True)
 
 
-def _present() -> set[str]:
+def present() -> set[str]:
+    """Return the names of all namespaces, and of those of which only settings are left."""
     return {p.name for place in (_NAMED, _SETTINGS) if place.is_dir() for p in place.iterdir()}
 
 
@@ -109,7 +108,8 @@ def _start_of(pid: str) -> str:
     return text.rpartition(")")[2].split()[19]
 
 
-def _alive(pid: str, start: str) -> bool:
+def alive(pid: str, start: str) -> bool:
+    """Return whether the process of that id and start still is."""
     return _start_of(pid) == start
 
 

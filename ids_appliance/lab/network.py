@@ -267,6 +267,8 @@ class Lab:
         self._cable(GATEWAY, {"node": "node0"})
         for host in HOSTS:
             self._settle(host)
+            # Half-open connections of one flood do not answer into the next scenario.
+            self._net.write(host.name, "net/ipv4/tcp_synack_retries", "1")
         self._net.write(self.border, "net/ipv4/ip_forward", "1")
         self._net.write(self.border, "net/ipv6/conf/all/forwarding", "1")
         # What a relay such as a man in the middle provokes is not for the gateway to comment.

@@ -1,5 +1,6 @@
 """What is under way on a host: a real tool's process, or a thread of real sockets."""
 
+import contextlib
 import signal
 import subprocess
 import threading
@@ -35,7 +36,7 @@ class Command:
         self.process = process
         self._errors = errors
         # 124 is `timeout`'s word for "its time was over".
-        self._allowed = {*allowed, -signal.SIGINT, -signal.SIGTERM, 124, 130, 143}
+        self._allowed = {*allowed, 124}
         self._patience_s = patience_s
 
     def ended(self) -> bool:
@@ -44,16 +45,13 @@ class Command:
 
     def stop(self) -> None:
         """Running. Asks politely (SIGINT), then kills; at once where there is no patience."""
-        if self.process.poll() is None and not self._patience_s:
-            end_group(self.process)
-            return
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(self._patience_s)
-            except subprocess.TimeoutExpired:
-                end_group(self.process)
-                return
+            if self._patience_s:
+                self.process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(self._patience_s)
+            end_group(self.process)
+            return  # how it took that is its own affair
         if self.process.returncode not in self._allowed:
             said = self._errors.read_text(errors="replace").strip().splitlines()
             words = [w for w in self.process.args if isinstance(w, str)]  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ from ids_appliance.lab.layouts import GATEWAY, HOSTS, mac_of
 from ids_appliance.lab.network import Lab
 from ids_appliance.lab.running import Thread
 
+NEEDS: Final = ("mosquitto", "iperf3", "dnsmasq", "tcpdump", "timeout")
 BROKER: Final = 1883
 WEB: Final = 80
 SERVER: Final = "server"

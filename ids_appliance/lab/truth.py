@@ -79,6 +79,9 @@ def _matches(lab: Lab, step: Step, attacker: str) -> Iterator[tuple[str, Rule]]:
         flow = {"proto": "tcp", **({"dport": ports} if len(ports) <= 64 else {})}
         host = {"ip_dst": lab.address(what.targets)} if what.targets in lab.hosts else {}
         yield "malicious", {"ip_src": own, **host, **flow}
+        if not host:  # a whole network: its own part of it is asked for by ARP
+            mac = lab.mac(attacker).hex(":")
+            yield "malicious", {"eth_src": mac, "etype": "arp", "arp_op": 1}
         if what.ping:
             yield "malicious", {"ip_src": own, **host, "proto": "icmp"}
         back = {"ip_src": host["ip_dst"]} if host else {}

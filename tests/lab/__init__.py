@@ -1,0 +1,1 @@
+"""Tests of the lab: most need root and network namespaces."""
