@@ -32,6 +32,7 @@ COMMANDS = {
     "quarantine": "ids_appliance.cli.quarantine",
     "release": "ids_appliance.cli.release",
     "reload": "ids_appliance.cli.reload",
+    "replay": "ids_appliance.cli.replay",
     "status": "ids_appliance.cli.status",
     "train": "ids_appliance.cli.train",
     "watch": "ids_appliance.cli.watch",

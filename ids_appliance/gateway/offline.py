@@ -41,7 +41,14 @@ def offline_parts(config: Config, now: Callable[[], int]) -> Parts:
         screen=embedded.build(config.trigger),
         policy=policy,
         ledger=ledger,
-        kernel=Direct(DryRunEnforcer(config.enforce, protected=ProtectedSets())),
+        kernel=Direct(
+            DryRunEnforcer(
+                config.enforce,
+                interfaces=(INTERFACE,),
+                protected=ProtectedSets(),
+                clock=lambda: now() / 1e9,
+            )
+        ),
         ifindex=lambda name: 0,
         triggers=(SampleTrigger(config.window),),
     )
