@@ -7,6 +7,7 @@ import click
 import pytest
 
 from ids_appliance.cli import COMMANDS, THEMES, main
+from tests.architecture.sources import ROOT
 from tests.cli.asked import call
 
 LIVE = ("status", "windows", "decisions", "why", "allow", "release", "quarantine", "pause", "panic",
@@ -26,15 +27,40 @@ def test_the_main_help_is_by_theme():
     assert all(re.search(rf"^  {name} +\S", text, re.MULTILINE) for name in COMMANDS)
 
 
+def parse(line: str) -> None:
+    """Parse a command line without running it; raises where an option or argument is wrong."""
+    words = shlex.split(re.split(r" {3}| \| ", line)[0])
+    command: click.Command | None = main
+    while isinstance(command, click.Group):
+        command = command.get_command(click.Context(command), words.pop(0))
+    assert command is not None, line
+    command.make_context("x", words)
+
+
 @pytest.mark.parametrize("name", LIVE)
 def test_the_examples_would_run(name):
     text = call(name, "--help").stdout
-    lines = re.findall(r"^ +(?:sudo )?ids-appliance ([^|\n]*)", text.partition("Example")[2], re.M)
+    lines = re.findall(r"^ +(?:sudo )?ids-appliance (.*)", text.partition("Example")[2], re.M)
     assert lines
     for line in lines:
-        words = shlex.split(line.partition("   ")[0])
-        command: click.Command | None = main
-        while isinstance(command, click.Group):
-            command = command.get_command(click.Context(command), words.pop(0))
-        assert command is not None
-        command.make_context("x", words)  # raises where an option or argument is wrong
+        parse(line)
+
+
+def operations() -> list[str]:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.M | re.S)
+    return re.findall(r"^(?:sudo )?ids-appliance (.*)", "".join(blocks), re.M)
+
+
+def test_there_are_operations():
+    assert len(operations()) >= 10
+
+
+@pytest.mark.parametrize("line", operations())
+def test_what_operations_tells_to_type_would_run(line):
+    parse(line)
+
+
+def test_commands_that_operations_mentions_exist():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"ids-appliance ([a-z]+)", text)) <= set(COMMANDS)
