@@ -1,0 +1,139 @@
+"""Real traffic for the tests: who reaches whom, and how many packets arrive."""
+
+import contextlib
+import re
+import select
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+
+from tests.net.namespaces import Network
+
+ETH_ARP = 0x0806
+
+
+def pings(net: Network, name: str, target: str, *, source: str = "", count: int = 2) -> int:
+    """Return how many of `count` echoes are answered, each within half a second."""
+    words = ["ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", "0.5", target]
+    if source:
+        words[1:1] = ["-I", source]
+    done = subprocess.run(net.command(name, *words), capture_output=True, text=True, check=False)
+    found = re.search(r"(\d+) received", done.stdout)
+    assert found, done.stdout + done.stderr
+    return int(found[1])
+
+
+def connects(
+    net: Network, name: str, target: tuple[str, int], *, source: str = "", within_s: float = 0.5
+) -> bool:
+    """Return whether a TCP connection opens in time and carries an answer to a byte."""
+    family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+    with net.inside(name):
+        plug = socket.socket(family, socket.SOCK_STREAM)
+    with plug:
+        plug.settimeout(within_s)
+        try:
+            if source:
+                plug.bind((source, 0))
+            plug.connect(target)
+            plug.sendall(b"x")
+            return plug.recv(1) == b"x"
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def echo_server(net: Network, name: str, port: int) -> Iterator[None]:
+    """Answer every byte on a TCP port, IPv4 and IPv6, in a process of its own."""
+    code = (
+        "import socket,selectors as s\n"
+        f"a=socket.create_server(('::',{port}),family=socket.AF_INET6,backlog=128,dualstack_ipv6=True)\n"
+        "a.setblocking(False);k=s.DefaultSelector();k.register(a,1);print('up',flush=True)\n"
+        "while 1:\n"
+        " for e,_ in k.select():\n"
+        "  try:\n"
+        "   if e.fileobj is a: c,_x=a.accept();c.setblocking(False);k.register(c,1);continue\n"
+        "   d=e.fileobj.recv(65536)\n"
+        "   if d: e.fileobj.send(d);continue\n"
+        "  except BlockingIOError: continue\n"
+        "  except OSError: pass\n"
+        "  if e.fileobj is not a: k.unregister(e.fileobj);e.fileobj.close()\n"
+    )
+    words = net.command(name, "/usr/bin/env", "python3", "-c", code)
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None and server.stdout.readline() == b"up\n"
+            yield
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def flood(net: Network, name: str, *words: str) -> Iterator[None]:
+    """Let hping3 send until the block is left."""
+    command = net.command(name, "hping3", "-q", "-n", *words)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sending:
+        try:
+            time.sleep(0.3)  # hping3 says nothing when it has begun
+            assert sending.poll() is None
+            yield
+        finally:
+            sending.kill()
+
+
+class Tap:
+    """Counts frames that arrive at an interface and satisfy a test."""
+
+    def __init__(self, net: Network, name: str, interface: str = "eth0") -> None:
+        self._raw = net.packet_socket(name, interface)
+        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+
+    def frames(self, *, quiet_s: float = 0.1) -> list[bytes]:
+        """Return what has arrived, until nothing comes for so long."""
+        found = []
+        while select.select([self._raw], [], [], quiet_s)[0]:
+            data, where = self._raw.recvfrom(2048)
+            if where[2] != socket.PACKET_OUTGOING:
+                found.append(data)
+        return found
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+def received(net: Network, name: str, interface: str = "eth0") -> int:
+    """Return the packets that an interface has received (kernel's own count)."""
+    text = subprocess.run(
+        ["ip", "-n", net.full(name), "-s", "link", "show", interface],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return int(text.partition("RX:")[2].splitlines()[1].split()[1])
+
+
+def arp_frame(
+    kind: int,
+    sender: tuple[bytes, str],
+    target: tuple[bytes, str],
+    *,
+    ethernet: tuple[bytes, bytes],
+) -> bytes:
+    """Return an ARP frame; ethernet: destination and source."""
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, kind)
+    body += sender[0] + socket.inet_aton(sender[1]) + target[0] + socket.inet_aton(target[1])
+    return ethernet[0] + ethernet[1] + struct.pack("!H", ETH_ARP) + body
+
+
+def neighbour(net: Network, name: str, address: str) -> str:
+    """Return the MAC that a host has for an address; empty for none."""
+    text = subprocess.run(
+        ["ip", "-n", net.full(name), "neigh", "show", address],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = re.search(r"lladdr (\S+)", text)
+    return found[1] if found else ""
