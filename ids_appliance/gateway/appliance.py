@@ -213,6 +213,10 @@ class Appliance:
             self.parts.policy.forget(self.sender_of(subject))
         self._let_go(gone)
 
+    def lifted(self, subjects: Iterable[Subject]) -> None:
+        """Judge subjects again whose decisions stand, but not in the kernel (a pause)."""
+        self._let_go(subjects)
+
     def finish(self, why: str = "end") -> None:
         """Close the window: no more frames will come."""
         self.gate.close(why)
@@ -275,7 +279,7 @@ class Appliance:
         if self.gate.overload is not None and findings:
             self.gate.overload.set_cleared(self._cleared)
         ledger = self.parts.ledger
-        ledger.known_devices = len(self.parts.screen.devices())
+        ledger.known_devices = self.parts.screen.counters().get("devices", 0)
         decisions = ledger.decide(findings, events)
         for decision in decisions:
             self._tell(decision)

@@ -75,9 +75,6 @@ class ScriptedScreen:
     def floods(self):
         return self.slots
 
-    def devices(self):
-        return [1, 2, 3]
-
     def counters(self):
         return {"devices": 3, "contained": 9}
 
