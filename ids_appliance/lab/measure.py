@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ids_appliance.errors import LabError
-from ids_appliance.lab.layouts import GATEWAY, HOSTS
+from ids_appliance.lab.layouts import GATEWAY, HOSTS, SWITCH
 from ids_appliance.lab.life import REQUEST
 from ids_appliance.lab.namespaces import run
 from ids_appliance.lab.network import Lab
@@ -78,19 +78,23 @@ class Sample:
 class Reach:
     """An attacker's frames at both ends, sampled every 100 ms until `stop`."""
 
-    def __init__(self, sent: PacketCounter, arrived: PacketCounter, clock: Clock) -> None:
+    def __init__(
+        self, sent: PacketCounter, arrived: Sequence[PacketCounter], *, clock: Clock
+    ) -> None:
         self.samples: list[Sample] = []
-        self._ends = (sent, arrived)
+        self._sent, self._arrived = sent, tuple(arrived)
         self._clock = clock
         self._thread = Thread(self._run)
 
     def _run(self, over: threading.Event) -> None:
+        self._sample()
         while not over.wait(SAMPLE_S):
             self._sample()
 
     def _sample(self) -> None:
-        sent, arrived = (end.read() for end in self._ends)
-        self.samples.append(Sample(self._clock(), sent, arrived))
+        # The victims first: what arrives between the two looks would count against the cut.
+        arrived = sum(counter.read() for counter in self._arrived)
+        self.samples.append(Sample(self._clock(), self._sent.read(), arrived))
 
     def between(self, start_ns: int, stop_ns: int) -> tuple[int, int]:
         """Return (sent, arrived) from the last sample before the start to the last one in time."""
@@ -105,25 +109,34 @@ class Reach:
         """Take a last sample and end."""
         self._thread.stop()
         self._sample()
-        for end in self._ends:
+        for end in (self._sent, *self._arrived):
             end.close()
 
 
-def reach(
-    lab: Lab, victim: str, attacker: str, *, clock: Clock, forged: bool = False, port: int = 0
-) -> Reach:
-    """Count an attacker's packets: at its own interface and at the victim's.
-
-    With `forged`, the attack is TCP to the victim's `port` from nobody of the lab.
-    """
-    own = " or ".join(f"src host {a}" for a in lab.addresses(attacker))
+def reach(lab: Lab, victims: Sequence[str], attacker: str, *, clock: Clock) -> Reach:
+    """Count an attacker's IP packets to victims: on its own cable, and at their interfaces."""
     mac = lab.mac(attacker).hex(":")
-    sent, arrived = f"ether src {mac}", f"ether src {mac} or {own}"
-    if forged:
-        known = " or ".join(f"src host {lab.address(h)}" for h in lab.hosts)
-        flood = f"tcp dst port {port} and dst host {lab.address(victim)} and not ({known})"
-        sent, arrived = flood, flood
-    return Reach(PacketCounter(lab, attacker, sent), PacketCounter(lab, victim, arrived), clock)
+    own = " or ".join(f"src host {a}" for a in lab.addresses(attacker))
+    to = {v: " or ".join(f"dst host {a}" for a in lab.addresses(v)) for v in victims}
+    sent = _on_its_cable(lab, attacker, f"ether src {mac} and ({' or '.join(to.values())})")
+    # Each counts what is for it: a bridge that has yet to learn a MAC sends to everybody.
+    arrived = [PacketCounter(lab, v, f"(ether src {mac} or {own}) and ({to[v]})") for v in victims]
+    return Reach(sent, arrived, clock=clock)
+
+
+def reach_forged(lab: Lab, victim: str, attacker: str, *, port: int, clock: Clock) -> Reach:
+    """Count TCP packets to a victim's port that come from nobody of the lab."""
+    known = " or ".join(f"src host {lab.address(h)}" for h in lab.hosts)
+    flood = f"tcp dst port {port} and dst host {lab.address(victim)} and not ({known})"
+    arrived = PacketCounter(lab, victim, flood)
+    return Reach(_on_its_cable(lab, attacker, flood), [arrived], clock=clock)
+
+
+def _on_its_cable(lab: Lab, host: str, expression: str) -> PacketCounter:
+    """Count at the far end of a host's cable: trafgen goes past the taps of its own interface."""
+    at_gateway = lab.layout.bridged and lab.segment(host) in ("iot", "home")
+    where = GATEWAY if at_gateway else SWITCH
+    return PacketCounter(lab, where, expression, interface=f"p-{host}")
 
 
 @dataclass(slots=True)

@@ -36,11 +36,10 @@ def test_everybody_is_reachable(lab: Lab) -> None:
     assert everybody_is_there(lab) == []
     pairs = [("bot", "dev20"), ("dev01", "server"), ("outsider", "dev02"), ("gw", "node")]
     for one, other in pairs:
-        for address in lab.addresses(other)[:2]:
-            lab.run(one, "ping", "-c", "1", "-W", "2", address)
-            lab.run(
-                other, "ping", "-c", "1", "-W", "2", lab.address(one, 6 if ":" in address else 4)
-            )
+        for family in (4, 6):
+            lab.run(one, "ping", "-c", "1", "-W", "2", lab.address(other, family))
+            if other != "node":  # which knows no other network
+                lab.run(other, "ping", "-c", "1", "-W", "2", lab.address(one, family))
 
 
 def test_who_is_who(lab: Lab) -> None:
