@@ -79,24 +79,25 @@ cdef struct Cell:
     uint32_t spare
 
 cdef struct Slot:
+    # What every packet touches comes first.
     Sender key              # canonical
-    bint used
-    bint recent             # touched since the clock's hand passed
-    bint cleared            # told so in this window
-    uint8_t standing        # of its latest packet
-    uint8_t address_size
-    uint8_t address[16]     # of its latest packet
     int32_t next            # in its chain, or in the free list; -1 none
-    uint32_t n_cells
-    uint32_t crossings
     int64_t tick            # second up to which everything is forgotten
-    int64_t last_ns         # of its latest packet or trigger
     int64_t accused         # sum of the cells' values, and the shared one's
     int64_t prior           # of triggers
     int64_t credit
     int64_t gained          # accused and prior ever added since the last crossing; never forgotten
     int64_t peak            # highest score
+    int64_t last_ns         # of its latest packet or trigger
     uint64_t packets        # weighed
+    uint32_t n_cells
+    uint8_t used            # the place is taken
+    uint8_t recent          # touched since the clock's hand passed
+    uint8_t cleared         # told so in this window
+    uint8_t standing        # of its latest packet
+    uint8_t address[16]     # of its latest packet
+    uint8_t address_size
+    uint32_t crossings
     Cell shared             # further cells
 
 

@@ -166,7 +166,7 @@ def _leave_out(offline: Offline, why: str, capture: Capture) -> None:
     offline.left_out.setdefault(why, []).append(capture.name)
 
 
-class _Labelled:
+class Labelled:
     """A `types.Source` that labels what passes, and counts what was cut short."""
 
     def __init__(self, source: Source, entry: Entry | None) -> None:
@@ -204,7 +204,7 @@ def _one(capture: Capture, setup: Setup, offline: Offline) -> None:
         routers = forwarders(batch for batch in file.batches() if batch is not None)
     host = HostIdentity(setup.macs, setup.addresses, routers=routers)
     with closing(assemble.capture_file(str(capture.path))) as file:
-        source = _Labelled(file, capture.entry)
+        source = Labelled(file, capture.entry)
         calibration = Calibration(
             setup.policy,
             setup.bounds,
