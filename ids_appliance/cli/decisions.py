@@ -6,7 +6,7 @@ import click
 
 from ids_appliance.cli.asking import format_option, gateway_options, run_dir_of
 from ids_appliance.cli.durations import duration_text
-from ids_appliance.cli.screens import Cell, Colour, show_json, show_table
+from ids_appliance.cli.screens import Cell, Colour, cut, show_json, show_table
 from ids_appliance.gateway.actions import DecisionInfo
 from ids_appliance.gateway.client import ask
 from ids_appliance.gateway.messages import MAX_ITEMS, AskDecisions
@@ -45,13 +45,14 @@ def command(n: int, form: str, config: Path | None, run_dir: Path | None) -> Non
 def _row(decision: DecisionInfo) -> tuple[str | Cell, ...]:
     place = f"@{decision.interface}" if decision.interface else ""
     response = decision.would or decision.response
-    device = decision.device[:16] or decision.address
+    told = decision.note or decision.reason
+    by_hand = decision.by_hand and not told.startswith("by hand")
     return (
         str(decision.number),
         decision.subject + place,
         Cell(response, COLOURS.get(response) if decision.enforced else None),
         duration_text(decision.remaining_s),
         "yes" if decision.enforced else "no",
-        device,
-        ("by hand: " if decision.by_hand else "") + (decision.note or decision.reason),
+        cut(decision.device, 16) or decision.address,
+        ("by hand: " if by_hand else "") + told,
     )

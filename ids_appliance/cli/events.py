@@ -16,8 +16,11 @@ from ids_appliance.gateway.messages import MAX_ITEMS, AskEvents
 
 COLOURS: dict[str, Colour] = {"decision": "red", "response": "red", "trigger": "yellow",
                               "window": "cyan"}  # fmt: skip
-TOLD_FIRST = ("rule", "detail", "reason", "message", "action", "state", "response", "cause")
-NAMED = ("src_ip", "src_mac")
+WHOM = ("subject", "sender")
+TOLD = ("component", "action", "state", "response", "rule", "key", "detail", "message", "reason",
+        "note", "why")  # fmt: skip
+COUNTED = ("duration_s", "packets", "judged", "votes", "cells_asked", "decisions", "score")
+"""What a line has of an event; all the rest is in JSON."""
 
 
 @click.command()
@@ -77,13 +80,11 @@ def _story(event: Mapping[str, Any], kind: str) -> str:
     own = event.get(kind)
     fields = own if isinstance(own, dict) else {}
     device = event.get("device")
-    whom = [str(event[name]) for name in NAMED if event.get(name)][:1]
+    names = [event.get("src_ip"), event.get("src_mac"), *map(fields.get, WHOM)]
+    words = [str(name) for name in names if name][-1:]
     if isinstance(device, dict):
-        whom += [f"({value})" for value in list(device.values())[:1]]
-    first = [str(fields[name]) for name in TOLD_FIRST if fields.get(name)]
-    rest = [
-        f"{name}={value}"
-        for name, value in fields.items()
-        if name not in TOLD_FIRST and not isinstance(value, dict | list)
-    ]
-    return " ".join([*whom, *first, *rest])
+        words += [f"({value})" for value in list(device.values())[:1]]
+    words += [str(fields[name]).replace("_", " ") if name == "action" else str(fields[name])
+              for name in TOLD if fields.get(name)]  # fmt: skip
+    counts = [f"{name}={fields[name]}" for name in COUNTED if fields.get(name)]
+    return " ".join([*words, *counts])

@@ -14,7 +14,7 @@ from ids_appliance.gateway.client import ask
 from ids_appliance.gateway.messages import Panic
 from ids_appliance.gateway.sockets import leave_panic_flag
 
-DEADLINE_S = 2.0
+DEADLINE_S = 3.0
 REMOVER = "ids_appliance.enforce.remove"
 GO_ON = (
     "Nothing is enforced until you say `ids-appliance enforce on`; a gateway that starts before "
@@ -41,7 +41,7 @@ class Account:
 def command(form: str, config: Path | None, run_dir: Path | None) -> None:
     """Remove everything of ours from the kernel at once, and only observe from now on.
 
-    Asks the running gateway, for two seconds at most, then removes our nftables tables itself: so
+    Asks the running gateway, for three seconds at most, then removes our nftables tables itself: so
     it works with a gateway that is dead or stuck as well. Nobody else's tables are touched. Leaves
     a flag, so that a gateway that starts later only observes, until `ids-appliance enforce on`.
 

@@ -57,7 +57,8 @@ def _show(status: Status) -> None:
         ]
     )  # fmt: skip
     for alarm in status.alarms:
-        show_text(f"ALARM: {alarm}", "red")
+        if alarm != status.held:  # which is said above
+            show_text(f"ALARM: {alarm}", "red")
     if status.interfaces:
         click.echo()
         rows = [

@@ -46,11 +46,12 @@ def _show(why: WhyInfo) -> None:
     decision = ""
     if why.decision is not None:
         made = why.decision
+        by_hand = made.by_hand and made.reason != "by hand"
         decision = (
             f"number {made.number}, {made.would or made.response}"
             f"{'' if made.enforced else ' (not in the kernel)'}, "
             f"another {duration_text(made.remaining_s)}, {made.count}. about this sender"
-            f"{', by hand' if made.by_hand else ''}{', on probation' if made.probation else ''}: "
+            f"{', by hand' if by_hand else ''}{', on probation' if made.probation else ''}: "
             f"{made.reason}{f' ({made.note})' if made.note else ''}"
         )
     evidence = ""

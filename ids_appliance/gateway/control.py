@@ -24,6 +24,7 @@ from ids_appliance.gateway.messages import (
     AnyRequest,
     AskEvents,
     ErrorKind,
+    Panic,
     decode_request,
     encode_answer,
     encode_error,
@@ -224,7 +225,7 @@ class Control:
                 connection.following = True
                 self._followers[connection] = 0
             self._server.send(connection, encode_answer(latest), now)
-        elif len(self._orders) >= QUEUED_REQUESTS:
+        elif len(self._orders) >= QUEUED_REQUESTS and not isinstance(request, Panic):
             self._server.refuse(connection, "busy", "too many requests wait: nothing was done", now)
         else:
             connection.busy = True
@@ -279,7 +280,10 @@ class Control:
         for key, pending in list(self._waiting.items()):
             if now < pending.deadline:
                 continue
-            if pending.take():
+            if isinstance(pending.request, Panic):
+                # Never taken back: a gateway that comes to itself must do this first of all.
+                what = "the gateway is stuck: it will panic as soon as it can"
+            elif pending.take():
                 what = "the gateway is busy and did not take the request: nothing was done"
             elif now < pending.deadline + self._bounds.answer_s:
                 continue  # it is being carried out

@@ -10,7 +10,7 @@ from tests.gateway.running import CAMERA, DECISION
 def test_a_decision_is_a_line(live):
     heads, line = live.table("decisions")
     assert heads.split() == ["number", "sender", "response", "left", "kernel", "device", "reason"]
-    for part in ("7", CAMERA + "@br-lan", "quarantine", "7 m 12 s", "yes", "Camera?[31m"):
+    for part in ("7", CAMERA + "@br-lan", "quarantine", "7 m 12 s", "yes", "Camera?[31m? of…"):
         assert part in line
     (all_of_it,) = live.json("decisions")
     assert msgspec.convert(all_of_it, DecisionInfo) == DECISION
@@ -50,3 +50,9 @@ def test_how_many_is_asked_for_and_none_is_said(live):
 
 def test_colour_follows_what_is_done(live):
     assert "\x1b[31mquarantine" in live("decisions", colour=True).stdout
+
+
+def test_what_is_by_hand_is_said_once(live, monkeypatch):
+    decision = msgspec.structs.replace(DECISION, by_hand=True, reason="by hand")
+    monkeypatch.setattr(live.actions, "decisions", lambda n: [decision])
+    assert live.table("decisions")[1].count("by hand") == 1

@@ -15,14 +15,14 @@ TRIGGER = {
     "src_ip": "192.0.2.66",
     "src_mac": "02:00:00:00:77:66",
     "device": {"name": "Camera \x1b[31m"},
-    "trigger": {"rule": "port_scan", "detail": "20 ports", "count": 20, "list": [1]},
+    "trigger": {"rule": "port_scan", "detail": "20 ports", "packets": 20, "list": [1]},
 }
 
 
 def test_an_event_is_a_line(live):
     live.gateway.control.publish(TRIGGER)
     (line,) = live.table("events")
-    assert line.endswith("trigger   192.0.2.66 (Camera ?[31m) port_scan 20 ports count=20")
+    assert line.endswith("trigger   02:00:00:00:77:66 (Camera ?[31m) port_scan 20 ports packets=20")
     assert line[2] == ":" and line[8:12] == ".123"
 
 

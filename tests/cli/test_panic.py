@@ -55,7 +55,7 @@ def test_a_dead_gateway(tmp_path, tables):
 def test_a_gateway_that_is_stuck_finds_the_flag(tmp_path, tables, monkeypatch):
     monkeypatch.setattr(panic, "DEADLINE_S", 0.3)
     with asked(tmp_path / "run") as live:
-        live.gateway.served.clear()
+        live.gateway.stick()
         done = live("panic")
         assert done.exit_code == 0, done.output
         assert "does not answer" in " ".join(done.stdout.split())

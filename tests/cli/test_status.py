@@ -42,6 +42,11 @@ def test_what_is_not_as_usual_is_said(live, monkeypatch, changes, says):
     assert says in show(live, monkeypatch, **changes)
 
 
+def test_what_is_said_already_is_no_alarm_as_well(live, monkeypatch):
+    text = show(live, monkeypatch, enforcing=False, held="paused", alarms=("paused", "other"))
+    assert text.count("paused") == 1 and "ALARM: other" in text
+
+
 def test_colours_only_on_a_terminal(live):
     assert "\x1b[" not in live("status").stdout
     coloured = live("status", colour=True).stdout

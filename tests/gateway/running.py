@@ -168,8 +168,8 @@ class Gateway:
         self.actions = FakeActions()
         self.orders: list[Order] = []
         self.served = threading.Event()
-        """Cleared: the loop is stuck."""
         self.served.set()
+        self._parked = threading.Event()
         self._woken = threading.Event()
         self._stopping = False
         self.control = Control(
@@ -185,9 +185,17 @@ class Gateway:
         while not self._stopping:
             self._woken.wait(0.02)
             self._woken.clear()
-            self.served.wait()
+            if not self.served.is_set():
+                self._parked.set()
+                self.served.wait()
             while self.control.serve_pending():
                 pass
+
+    def stick(self) -> None:
+        """Let the loop do nothing more until `served` is set."""
+        self._parked.clear()
+        self.served.clear()
+        assert self._parked.wait(30)
 
     def close(self) -> None:
         self.control.close()
