@@ -114,8 +114,8 @@ cdef inline void bind(State *s, uint64_t address, const uint8_t *mac, uint32_t i
         b.hash = _hash(t, address)
         b.chain = t.heads[b.hash & t.mask]
         t.heads[b.hash & t.mask] = i
-        b.window = -1
     _drop_rival(s, b)
+    b.window = -1  # its changes of hands begin anew
     memcpy(b.mac, mac, 6)
     memcpy(b.latest, mac, 6)
     b.ifindex = ifindex

@@ -243,6 +243,8 @@ cdef inline void forget(State *s, int64_t t) noexcept nogil:
     for i in range(s.devices.count):
         s.devices.known[i].last = t
     for i in range(s.peers.count):
+        if s.peers.known[i].last + STANDING_NS <= s.clock:
+            s.peers.known[i].standing = 0
         s.peers.known[i].last = t
     for i in range(s.bindings.count):
         s.bindings.binding[i].last = t
