@@ -98,6 +98,8 @@ HOSTS: Final = (
     Host("node", "node", 2, "classifier service"),
 )
 
+PORTS: Final[dict[Segment, str]] = {"iot": "iot0", "home": "guest0", "outside": "wan0"}
+"""Segment -> the routing gateway's interface there."""
 GATEWAY_NUMBER: Final = 1
 """Of the gateway (routed) or the router (bridge) on iot and home, of the gateway on node."""
 BORDER_NUMBER: Final = 2
@@ -140,3 +142,38 @@ def mac_of(host: Host) -> str:
     """Return a host's MAC: locally administered, the segment and number readable in it."""
     segment = ("iot", "home", "outside", "node").index(host.segment)
     return f"02:1d:5e:00:{segment:02x}:{host.number:02x}"
+
+
+def places(layout: Layout, name: str) -> list[tuple[Segment, int]]:
+    """Return (segment, number) of each of a host's addresses. Raises LabError for no such host."""
+    if name == GATEWAY and layout.bridged:
+        return [("iot", ACCESS_POINT_NUMBER), ("node", GATEWAY_NUMBER)]
+    if name == (ROUTER if layout.bridged else GATEWAY):
+        lans: list[Segment] = ["iot"] if layout.bridged else ["iot", "home"]
+        nodes: list[tuple[Segment, int]] = [] if layout.bridged else [("node", GATEWAY_NUMBER)]
+        return [(lan, GATEWAY_NUMBER) for lan in lans] + [("outside", BORDER_NUMBER)] + nodes
+    host = host_of(name)
+    return [(host.segment, number_of(host, bridged=layout.bridged))]
+
+
+def host_of(name: str) -> Host:
+    """Return a host by its name. Raises LabError."""
+    for host in HOSTS:
+        if host.name == name:
+            return host
+    raise LabError(f"there is no device or server {name!r}: {', '.join(h.name for h in HOSTS)}")
+
+
+def next_hop(segment: Segment) -> int:
+    """Return the number of whoever routes on a segment."""
+    return BORDER_NUMBER if segment == "outside" else GATEWAY_NUMBER
+
+
+def ways_out(layout: Layout, segment: Segment) -> list[str]:
+    """Return the `ip` lines of a segment's default routes."""
+    net = net_of(segment, bridged=layout.bridged)
+    number = next_hop(segment)
+    return [
+        f"route add default via {net.address4(number)}",
+        f"route add ::/0 via {net.address6(number)}",
+    ]

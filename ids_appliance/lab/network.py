@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
@@ -14,25 +14,18 @@ from typing import Any, Final, Self
 from ids_appliance.errors import LabError
 from ids_appliance.lab import layouts
 from ids_appliance.lab.layouts import (
-    ACCESS_POINT_MAC,
-    ACCESS_POINT_NUMBER,
-    BORDER_NUMBER,
     GATEWAY,
-    GATEWAY_NUMBER,
     HOSTS,
+    PORTS,
     ROUTER,
     SWITCH,
-    Host,
     Net,
     Segment,
 )
 from ids_appliance.lab.namespaces import Network, require, run
+from ids_appliance.lab.wiring import Wiring, require_vlan
 
 _KILL_AFTER: Final = "--kill-after=2"
-_CONF: Final = "net/ipv4/conf"
-_VLANS: Final[dict[Segment, int]] = {"iot": 10, "home": 20, "outside": 30}
-_PORTS: Final[dict[Segment, str]] = {"iot": "iot0", "home": "guest0", "outside": "wan0"}
-"""Segment -> the routing gateway's interface there."""
 
 
 class Lab:
@@ -62,7 +55,7 @@ class Lab:
         self._net.__enter__()
         try:
             self._scratch = tempfile.TemporaryDirectory(prefix="ids-lab-")
-            self._wire()
+            Wiring(self._net, self.layout).build()
         except BaseException:
             self.__exit__()
             raise
@@ -94,7 +87,7 @@ class Lab:
     def addresses(self, host: str) -> tuple[str, ...]:
         """Return a host's addresses, IPv4 before IPv6; of one with several interfaces, all."""
         found: list[str] = []
-        for segment, number in self._places(host):
+        for segment, number in layouts.places(self.layout, host):
             net = self.net(segment)
             found += [net.address4(number), net.address6(number)]
         return tuple(found)
@@ -113,12 +106,11 @@ class Lab:
 
     def segment(self, host: str) -> Segment:
         """Return where a host hangs."""
-        return self._known(host).segment
+        return layouts.host_of(host).segment
 
     def next_hop(self, segment: Segment) -> str:
         """Return the IPv4 address through which a segment reaches the others."""
-        number = BORDER_NUMBER if segment == "outside" else GATEWAY_NUMBER
-        return self.net(segment).address4(number)
+        return self.net(segment).address4(layouts.next_hop(segment))
 
     def port(self, host: str) -> str:
         """Return the gateway's interface behind which a host is."""
@@ -127,7 +119,7 @@ class Lab:
             return "node0"
         if self.layout.bridged:
             return "uplink" if segment == "outside" else f"p-{host}"
-        return _PORTS[segment]
+        return PORTS[segment]
 
     def next_hop_mac(self, host: str, target: str) -> bytes:
         """Return the MAC to which a host sends what is for a target (a host's name or address)."""
@@ -135,7 +127,7 @@ class Lab:
             return self.mac(target)
         segment = self.segment(host)
         if not self.layout.bridged:
-            return self.mac(GATEWAY, _PORTS[segment])
+            return self.mac(GATEWAY, PORTS[segment])
         return self.mac(ROUTER, "wan0" if segment == "outside" else "lan0")
 
     @property
@@ -212,14 +204,14 @@ class Lab:
 
     def change_card(self, host: str, mac: str) -> None:
         """Give a host another MAC; its addresses stay."""
-        segment, number = self._places(host)[0]
+        segment, number = layouts.places(self.layout, host)[0]
         self.ip(
             host,
             "link set eth0 down",  # which takes IPv6 addresses and all routes away
             f"link set eth0 address {mac}",
             "link set eth0 up",
             f"addr replace {self.net(segment).address6(number)}/64 dev eth0 nodad",
-            *self._routes(segment),
+            *layouts.ways_out(self.layout, segment),
         )
 
     def forget_neighbours(self) -> None:
@@ -235,153 +227,6 @@ class Lab:
         """Run `ip` commands on a host in one go. Raises LabError at the first bad one."""
         self._net.ip(host, *lines)
 
-    # How it is built
-
-    def _known(self, host: str) -> Host:
-        if host not in self._host:
-            raise LabError(f"there is no device or server {host!r}: {', '.join(self._host)}")
-        return self._host[host]
-
-    def _places(self, host: str) -> list[tuple[Segment, int]]:
-        if host == GATEWAY and self.layout.bridged:
-            return [("iot", ACCESS_POINT_NUMBER), ("node", GATEWAY_NUMBER)]
-        if host == self.border:
-            lans: list[Segment] = ["iot"] if self.layout.bridged else ["iot", "home"]
-            nodes: list[tuple[Segment, int]]
-            nodes = [("node", GATEWAY_NUMBER)] if host == GATEWAY else []
-            return [(lan, GATEWAY_NUMBER) for lan in lans] + [("outside", BORDER_NUMBER)] + nodes
-        known = self._known(host)
-        return [(known.segment, layouts.number_of(known, bridged=self.layout.bridged))]
-
-    def _wire(self) -> None:
-        for name in (SWITCH, GATEWAY, self.border):
-            self._net.write(name, f"{_CONF}/all/rp_filter", "0")  # forged senders get through
-            self._net.write(name, f"{_CONF}/default/rp_filter", "0")
-        self._net.write(SWITCH, "net/ipv6/conf/default/disable_ipv6", "1")
-        if self.layout.bridged:
-            self._wire_access_point()
-        elif self.layout.trunk:
-            self._wire_trunk()
-        else:
-            self._wire_routed()
-        self._cable(GATEWAY, {"node": "node0"})
-        for host in HOSTS:
-            self._settle(host)
-            # Half-open connections of one flood do not answer into the next scenario.
-            self._net.write(host.name, "net/ipv4/tcp_synack_retries", "1")
-        self._net.write(self.border, "net/ipv4/ip_forward", "1")
-        self._net.write(self.border, "net/ipv6/conf/all/forwarding", "1")
-        # What a relay such as a man in the middle provokes is not for the gateway to comment.
-        self._net.write(self.border, f"{_CONF}/all/send_redirects", "0")
-
-    def _switch(self, where: str, bridge: str) -> None:
-        self._net.ip(
-            where,
-            f"link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-            f"link set {bridge} up",
-        )
-
-    def _cable(self, where: str, ports: Mapping[str, str], *, bridge: str = "") -> None:
-        """Connect hosts (name -> interface at this end) to ports, of a bridge if one is named."""
-        master = f"master {bridge} " if bridge else ""
-        lines = []
-        for name, port in ports.items():
-            mac = f"address {layouts.mac_of(self._host[name])} " if name in self._host else ""
-            end = "eth0" if name in self._host else _far_end(port)
-            lines += [
-                f"link add {port} type veth peer name {end} {mac}netns {self.full(name)}",
-                f"link set {port} {master}up",
-            ]
-        self._net.ip(where, *lines)
-        self._net.offloads_off(where, *ports.values())
-        for name, port in ports.items():
-            self._net.offloads_off(name, "eth0" if name in self._host else _far_end(port))
-
-    def _members(self, *segments: Segment) -> dict[str, str]:
-        return {h.name: f"p-{h.name}" for h in HOSTS if h.segment in segments}
-
-    def _wire_routed(self) -> None:
-        for segment, port in _PORTS.items():
-            self._switch(SWITCH, f"br-{segment}")
-            self._cable(SWITCH, self._members(segment), bridge=f"br-{segment}")
-            self._cable(SWITCH, {GATEWAY: f"u-{port}"}, bridge=f"br-{segment}")
-        self._address(GATEWAY, _PORTS)
-
-    def _wire_trunk(self) -> None:
-        self._cable(SWITCH, {GATEWAY: "u-trunk0"})
-        self._net.ip(GATEWAY, "link set trunk0 up")
-        for segment, port in _PORTS.items():
-            vlan = f"type vlan id {_VLANS[segment]}"
-            self._switch(SWITCH, f"br-{segment}")
-            self._cable(SWITCH, self._members(segment), bridge=f"br-{segment}")
-            self._net.ip(
-                SWITCH,
-                f"link add link u-trunk0 name v-{port} {vlan}",
-                f"link set v-{port} master br-{segment} up",
-            )
-            self._net.ip(GATEWAY, f"link add link trunk0 name {port} {vlan}")
-        self._address(GATEWAY, _PORTS)
-
-    def _wire_access_point(self) -> None:
-        self._switch(GATEWAY, "br0")
-        self._net.ip(GATEWAY, f"link set br0 address {ACCESS_POINT_MAC}")
-        self._cable(GATEWAY, self._members("iot", "home"), bridge="br0")
-        self._cable(GATEWAY, {ROUTER: "u-lan0"}, bridge="br0")
-        self._net.ip(GATEWAY, "link set u-lan0 name uplink")
-        self._switch(SWITCH, "br-outside")
-        self._cable(SWITCH, self._members("outside"), bridge="br-outside")
-        self._cable(SWITCH, {ROUTER: "u-wan0"}, bridge="br-outside")
-        self._address(GATEWAY, {"iot": "br0"})
-        self._address(ROUTER, {"iot": "lan0", "outside": "wan0"})
-        self._net.ip(GATEWAY, *self._routes("iot"))
-
-    def _address(self, host: str, ports: Mapping[Any, str]) -> None:
-        """Give a gateway or router its addresses on its ports, and the way out."""
-        numbers = dict(self._places(host))
-        lines = []
-        for segment, port in ports.items():
-            net, number = self.net(segment), numbers[segment]
-            lines += [
-                f"addr add {net.address4(number)}/24 brd + dev {port}",
-                f"addr add {net.address6(number)}/64 dev {port} nodad",
-                f"link set {port} up",
-            ]
-            if segment == "outside":
-                lines += [
-                    f"route add default via {net.address4(1)}",
-                    f"route add ::/0 via {net.address6(1)}",
-                ]
-        self._net.ip(host, *lines)
-
-    def _routes(self, segment: Segment) -> list[str]:
-        net = self.net(segment)
-        number = BORDER_NUMBER if segment == "outside" else GATEWAY_NUMBER
-        return [
-            f"route add default via {net.address4(number)}",
-            f"route add ::/0 via {net.address6(number)}",
-        ]
-
-    def _settle(self, host: Host) -> None:
-        """Give a host its addresses, its way to the others and its name server."""
-        net = self.net(host.segment)
-        number = layouts.number_of(host, bridged=self.layout.bridged)
-        lines = [
-            f"addr add {net.address4(number)}/24 brd + dev eth0",
-            f"addr add {net.address6(number)}/64 dev eth0 nodad",
-            "link set eth0 up",
-        ]
-        if host.segment == "node":
-            gateway = net.address4(GATEWAY_NUMBER)
-            lines = [f"addr add {net.address4(number)}/24 brd + dev eth0", *lines[1:]]
-            self._net.ip(GATEWAY, f"addr add {gateway}/24 brd + dev node0")
-            self._net.ip(GATEWAY, f"addr add {net.address6(GATEWAY_NUMBER)}/64 dev node0 nodad")
-        elif host.name != "isp":  # which knows no way back: what is sent there is gone
-            lines += self._routes(host.segment)
-        self._net.ip(host.name, *lines)
-        if host.segment in ("iot", "home"):
-            text = f"nameserver {self.next_hop(host.segment)}\n"
-            self._net.setting(host.name, "resolv.conf", text)
-
 
 def end_group(process: subprocess.Popen[Any]) -> None:
     """Kill a process of `Lab.popen` and what it has started."""
@@ -389,20 +234,3 @@ def end_group(process: subprocess.Popen[Any]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _far_end(port: str) -> str:
-    """Return how a gateway's or router's end of a cable is called: u-iot0 leads to iot0."""
-    return port.removeprefix("u-")
-
-
-def require_vlan() -> None:
-    """Raise LabError where the kernel knows no VLANs (CONFIG_VLAN_8021Q)."""
-    with Network("v", "probe") as net:
-        net.ip("probe", "link add p0 type veth peer name p1")
-        try:
-            net.ip("probe", "link add link p0 name p0.7 type vlan id 7")
-        except LabError as error:
-            raise LabError(
-                "this kernel has no VLANs (CONFIG_VLAN_8021Q): layout vlan cannot be built"
-            ) from error

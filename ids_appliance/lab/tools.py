@@ -46,6 +46,8 @@ class Scan(Parameters, frozen=True):
     pps: int = 200
     ping: bool = False
     """Look first who is there."""
+    shuffled: bool = False
+    """Hosts in random order, as Mirai's scanner takes them."""
 
 
 class Spoof(Parameters, frozen=True):
@@ -147,6 +149,7 @@ def nmap(lab: Lab, host: str, what: Scan, seconds: float) -> Command:
     kind = {"syn": "-sS", "connect": "-sT"}[what.kind]
     words = ["nmap", "-n", kind, "-T4", "--max-retries", "1", "--max-rate", str(what.pps)]
     words += [] if what.ping else ["-Pn", "--disable-arp-ping"]
+    words += ["--randomize-hosts"] if what.shuffled else []
     words += ["--min-hostgroup", "64", "-p", what.ports, targets(lab, what.targets)]
     return start(lab, host, words, seconds=seconds)
 

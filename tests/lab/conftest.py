@@ -10,10 +10,11 @@ import pytest
 
 from ids_appliance.capture.file import CaptureFile
 from ids_appliance.errors import LabError
-from ids_appliance.lab.network import Lab, require_vlan
+from ids_appliance.lab.network import Lab
 from ids_appliance.lab.run import Moment, play
 from ids_appliance.lab.scenarios import Scenario, read
 from ids_appliance.lab.services import NEEDS, offered
+from ids_appliance.lab.wiring import require_vlan
 from ids_appliance.train.fields import read_fields
 from ids_appliance.train.labels import Labeller, read_labels
 from tests.net.namespaces import require

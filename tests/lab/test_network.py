@@ -13,6 +13,7 @@ from ids_appliance.lab.layouts import HOSTS, LAYOUTS, mac_of
 from ids_appliance.lab.measure import everybody_is_there
 from ids_appliance.lab.namespaces import present
 from ids_appliance.lab.network import Lab
+from ids_appliance.lab.wiring import Wiring
 
 pytestmark = pytest.mark.net
 
@@ -106,7 +107,7 @@ def test_a_failure_while_building_leaves_nothing(
     privileged: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = Lab("routed", tag="broken")
-    monkeypatch.setattr(lab, "_settle", lambda host: (_ for _ in ()).throw(LabError("no")))
+    monkeypatch.setattr(Wiring, "_settle", lambda *_: (_ for _ in ()).throw(LabError("no")))
     with pytest.raises(LabError, match="no"):
         lab.__enter__()
     assert not [name for name in present() if "-broken-" in name]
