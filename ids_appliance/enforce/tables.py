@@ -25,7 +25,7 @@ class Tables:
         self._made: dict[str, str] = {}
 
     def owner(self) -> Owner | None:
-        """Return whose our tables are; None where there are none.
+        """Return whose our tables are, a running gateway's if any; None where there are none.
 
         Raises EnforceError where a table has our name and is not ours.
         """
@@ -37,7 +37,7 @@ class Tables:
                 if error.missing:
                     continue
                 raise
-            one = owner_of(self._text(name, "owner"))
+            one = self._owner(name)
             if one is None:
                 raise EnforceError(f"table {name} is there and not ours: rename or delete it")
             found = one if found is None or one.alive() else found
@@ -118,18 +118,18 @@ class Tables:
 
     def remove(self) -> list[str]:
         """Remove our tables and nothing else, in one transaction; return their names."""
-        names = [name for name in TABLES if self._ours(name)]
+        names = [name for name in TABLES if self._owner(name)]
         if names:
             self._nft.run("".join(replaced(name) for name in names))
         self._made = {}
         return names
 
-    def _ours(self, name: str) -> bool:
+    def _owner(self, name: str) -> Owner | None:
         try:
-            return owner_of(self._text(name, "owner")) is not None
+            return owner_of(self._text(name, "owner"))
         except NftError as error:
             if error.missing:
-                return False
+                return None
             raise
 
     def _structure(self) -> dict[str, str]:
