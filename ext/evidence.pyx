@@ -103,7 +103,7 @@ cdef struct Slot:
 
 cdef inline int64_t _second(int64_t ns) noexcept nogil:
     # Rounded down, also before 1970, whatever division is compiled to.
-    return ns // 1000000000 if ns >= 0 else -((999999999 - ns) // 1000000000)
+    return ns // 1000000000 if ns >= 0 else -1 - (-(ns + 1)) // 1000000000
 
 
 cdef inline int32_t _weigh(double p, double prior, double clip) noexcept nogil:

@@ -25,7 +25,7 @@ LONG_FILES = {
     "ext/wire.pyx": "the whole codec, encode beside decode, as one state machine reads best",
     "ext/cells.pyx": "table, cache and batch loop share structs that must inline into each other",
     "ext/capfile.pyx": "pcap and pcapng readers over one bounded buffer",
-    "ext/evidence.pyx": "one sender's sums and one packet's weight on them, all inlined into the loop",
+    "ext/evidence.pyx": "a sender's sums and a packet's weight on them, all inlined into the loop",
     "ids_appliance/types.py": "every word that stages exchange, in one place to look it up",
     "ext/screen.pyx": "the screen's whole face: set-up, one frame, and what may be asked of it",
     "ext/ring.pyx": "ring set-up, block walk and counters share the mapped memory",

@@ -14,6 +14,7 @@ from ids_appliance.types import FRAME, SENDER, Outcome, Standing
 from tests.reference import evidence as twin
 
 NO_FLOODS = np.zeros(16, SENDER)
+END_MS = (2**63 - 1) // 1_000_000
 DEFAULTS: dict[str, Any] = {
     "cells_per_sender": 64,
     "clip": 3.0,
@@ -82,7 +83,10 @@ packets = st.lists(
         st.integers(0, 3),
         st.integers(0, 12),
         st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 0.9, 0.97, 1.0, math.nan])),
-        st.one_of(st.integers(-3000, 90_000), st.sampled_from([0, 999, 1000, 10**9, -(10**9)])),
+        st.one_of(
+            st.integers(-3000, 90_000),
+            st.sampled_from([0, 999, 1000, 10**9, -(10**9), END_MS, -END_MS]),
+        ),
     ),
     max_size=60,
 )
