@@ -6,6 +6,7 @@ takes effect at once: whom it cuts off is contained from the next batch on, alth
 goes on showing its packets.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -275,6 +276,13 @@ class Replay:
 
     def run(self, capture: str | Path) -> Replayed:
         """Replay a capture from its beginning to its end."""
+        try:
+            return self._run(capture)
+        finally:
+            # The stages know each other, and the collector cannot see how large their tables are.
+            gc.collect()
+
+    def _run(self, capture: str | Path) -> Replayed:
         host = self._host or HostIdentity(routers=_routers(str(capture)))
         result = Replayed(str(capture))
         made: dict[int, tuple[Decision, int]] = {}
