@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from ids_appliance.errors import AlreadyRunning, ControlError
-from ids_appliance.gateway import sockets
+from ids_appliance.gateway import lines, sockets
 from ids_appliance.gateway.client import Client, ask
 from ids_appliance.gateway.control import Control
 from ids_appliance.gateway.messages import (
@@ -261,6 +261,21 @@ def test_who_does_not_read_loses_his_connection_only(tmp_path):
                 assert ask(tmp_path, AskStatus()) == STATUS
     # One answer at a time: the other nine were never made.
     assert gateway.actions.calls.count(("decisions", 2000)) == 2
+
+
+def test_what_slow_readers_leave_is_bounded_for_all_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "OUTPUT_BYTES", 1_000_000)
+    with running(tmp_path) as gateway, ExitStack() as stack:
+        gateway.actions.many = 2000  # some 800 kB, of which a socket's buffer takes 200
+        slow = [stack.enter_context(Raw(tmp_path)) for _ in range(2)]
+        for client in slow:
+            client.send(b'{"v":1,"do":"decisions","n":2000}\n')
+            while client.socket.recv(1, socket.MSG_PEEK) != b"{":
+                pass
+        with pytest.raises(ControlError, match="slow readers"):
+            ask(tmp_path, AskDecisions(n=2000))
+        assert ask(tmp_path, AskStatus()) == STATUS
+        assert len(slow[0].line()["answer"]) == 2000  # they get what is theirs
 
 
 @needs_root
