@@ -615,6 +615,13 @@ cdef class CellTable:
     # Asks --------------------------------------------------------------------------------------
 
     @property
+    def load(self):
+        """How full it is of asks or of waiting packets, whichever is fuller: 0 .. 1."""
+        cdef double asks = <double>(self.ask_head - self.ask_tail) / (self.ask_mask + 1)
+        cdef double waiting = <double>self.waiting / self.max_waiting
+        return min(1.0, max(asks, waiting))
+
+    @property
     def unsent(self):
         """Number of asks not yet handed out."""
         return self.ask_head - self.ask_sent

@@ -179,6 +179,10 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
     cdef Flow *f
     if look.group:  # no TCP goes there
         return
+    # A SYN-ACK or a RST is somebody's answer whatever is known of the exchange: two rings do not
+    # show two interfaces' frames in order, and a victim's answers must never accuse the victim.
+    if flags & TH_RST or flags & (TH_SYN | TH_ACK) == (TH_SYN | TH_ACK):
+        standing[0] |= ANSWER
     i = flow_find(&s.flows, e, &hash)
     if flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN:
         _syn(s, look, i, hash, by, standing)
@@ -351,19 +355,18 @@ cdef inline void on_icmp(State *s, const Look *look, const Who *by, uint8_t *sta
                     if fired != NULL:
                         fired.a = tally.n
     elif look.kind == K_ECHO_REPLY:
+        standing[0] |= ANSWER
         i = flow_find(&s.flows, e, &hash)
-        if i >= 0 and not from_initiator(&s.flows.flow[i], e):
-            standing[0] |= ANSWER
-        else:
+        if i < 0 or from_initiator(&s.flows.flow[i], e):
             _unasked(s, e, by)
     elif look.kind == K_ICMP_ERROR:
+        standing[0] |= ANSWER
         i = flow_find(&s.flows, &look.quoted, &hash)
         if i < 0 or look.quoted.s0 != e.d0 or look.quoted.s1 != e.d1:
             return
         f = &s.flows.flow[i]
         if not from_initiator(f, &look.quoted) or f.flags & W_ADOPTED:
             return
-        standing[0] |= ANSWER
         if look.unreachable and f.stage == G_PENDING:
             f.flags |= W_RESET
             fail(s, i)

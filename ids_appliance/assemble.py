@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from ids_appliance._features import HostIdentity
 from ids_appliance.capture.file import CaptureFile
@@ -13,6 +14,9 @@ from ids_appliance.classify.bundle import Bundle, load_bundle
 from ids_appliance.classify.local import LocalClassifier
 from ids_appliance.errors import HandshakeError
 from ids_appliance.types import Classifier
+
+MAX_ROUTERS: Final = 16
+"""What HostIdentity takes."""
 
 
 def bundle(model: Path) -> Bundle:
@@ -60,9 +64,10 @@ def live(
     options: RingOptions | None = None,
     *,
     on_event: Callable[[str], None] | None = None,
-    routers: Sequence[bytes] = (),
+    routers: Callable[[], Sequence[bytes]] = tuple,
 ) -> Live:
-    """Open the capture points. Raises InterfaceError, PermissionMissing."""
+    """Open the capture points. `routers` is asked each time for the MACs of those who forward on
+    the protected side. Raises InterfaceError, PermissionMissing."""
     names = capture_points(interfaces)
     warnings = [w for w in map(offload_warning, names) if w is not None]
     if left_out := identity(names).left_out:
@@ -78,7 +83,7 @@ def live(
             found.macs,
             found.addresses,
             all_ports=found.all_ports,
-            routers=routers,
+            routers=routers()[:MAX_ROUTERS],
             networks=found.networks,
         )
 

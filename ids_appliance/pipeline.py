@@ -136,9 +136,9 @@ class Pipeline:
         self._host = host.packed()
 
     def pressure(self) -> float:
-        """Return how full of frames under way it is, from 0 to 1 (where the source has to wait)."""
-        limits = self._limits
-        return max(len(self._underway) / limits.max_batches, self._frames / limits.max_frames)
+        """Return how near the pipeline is to giving packets up or holding up its source, 0 .. 1."""
+        frames = self._frames / self._limits.max_frames
+        return min(1.0, max(frames, *(table.load for table in self._tables)))
 
     def counters(self) -> dict[str, int]:
         """Return every total by name; the identity in this module's docstring holds.

@@ -80,6 +80,11 @@ class Enforcement:
 
         self._put(order)
 
+    @property
+    def waiting(self) -> bool:
+        """There are answers."""
+        return bool(self._answers)
+
     def answers(self) -> list[Answer]:
         """Return what has been answered since the last call."""
         found = []

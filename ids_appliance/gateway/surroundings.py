@@ -4,6 +4,7 @@ Everything is read from the kernel and from small files of the system; nothing i
 network, so that a look costs a millisecond and no attacker can delay it.
 """
 
+import contextlib
 import ipaddress
 import re
 import socket
@@ -135,6 +136,20 @@ def look(config: Config, files: Files | None = None) -> SystemFound:
         nodes=_places(tables.place(a) for a in _nodes(config) if a not in ours),
         sessions=_places(tables.place(a) for a in files.logged_in() if a not in ours),
     )
+
+
+def greet(found: SystemFound) -> None:
+    """Make the kernel ask for the MACs of routers and DNS servers on-link that it does not know:
+    until they are known, what a router forwards on the protected side seems to be its own."""
+    for place in (*found.routers, *found.dns):
+        if place.mac or not place.interface:
+            continue
+        family = socket.AF_INET if len(place.address) == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as any_socket:
+            any_socket.setblocking(False)
+            with contextlib.suppress(OSError):
+                # Port 9 is "discard" (RFC 863): the datagram is nothing, its ARP request counts.
+                any_socket.sendto(b"", (str(ipaddress.ip_address(place.address)), 9))
 
 
 def routes() -> list[Route]:

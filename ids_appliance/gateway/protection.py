@@ -1,0 +1,34 @@
+"""Who is let off, as the policy knows it, in; the kernel's protected sets out."""
+
+from ids_appliance.enforce.protected import ProtectedSets
+from ids_appliance.policy.guard import Guard
+from ids_appliance.policy.protect import SystemFound
+
+
+def protected_sets(guard: Guard, found: SystemFound) -> ProtectedSets:
+    """Return what the first rules of the kernel's tables accept: protected and allowed senders."""
+    return ProtectedSets(guard.elements(), router_ports(found), found.macs)
+
+
+def router_ports(found: SystemFound) -> tuple[tuple[str, bytes], ...]:
+    """Return (captured interface, MAC) of the routers on the protected side."""
+    ports: dict[str, list[str]] = {port: [port] for port in found.captured}
+    for port, upper in found.above:
+        ports.setdefault(upper, []).append(port)
+    known: dict[tuple[str, bytes], None] = {}
+    for place in found.routers:
+        if place.mac:
+            known.update(((port, place.mac), None) for port in ports.get(place.interface, ()))
+    for mac in found.router_macs:
+        known.update(((port, mac), None) for port in found.captured)
+    return tuple(known)
+
+
+def layout_above(found: SystemFound) -> tuple[str, ...]:
+    """Return the bridges and VLANs that stand on captured interfaces."""
+    return tuple(dict.fromkeys(upper for _, upper in found.above))
+
+
+def router_macs(found: SystemFound) -> list[bytes]:
+    """Return the MACs whose frames come from beyond: routers on the protected side."""
+    return list(dict.fromkeys(mac for _, mac in router_ports(found)))

@@ -1,0 +1,388 @@
+"""The running gateway: one loop judges packets, and looks after everything else between batches.
+
+Threads beside it: one talks to the kernel's rules, one to the control sockets, one writes events,
+one holds the link to the node. None of them is waited for here.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from ids_appliance import assemble
+from ids_appliance.capture.ring import RingOptions
+from ids_appliance.classify.switch import SwitchClassifier
+from ids_appliance.config import Config
+from ids_appliance.enforce.dryrun import DryRunEnforcer
+from ids_appliance.enforce.nftables import NftEnforcer
+from ids_appliance.errors import InterfaceError
+from ids_appliance.gateway import classifiers
+from ids_appliance.gateway.appliance import (
+    Appliance,
+    Ended,
+    Parts,
+    Told,
+    give_up_under_pressure,
+)
+from ids_appliance.gateway.enforcement import Answer, Enforcement
+from ids_appliance.gateway.keeper import Keeper
+from ids_appliance.gateway.network import Interfaces, known_hosts
+from ids_appliance.gateway.protection import layout_above, protected_sets, router_macs
+from ids_appliance.gateway.stories import Stories, sender_name
+from ids_appliance.gateway.surroundings import greet, look
+from ids_appliance.pipeline import Limits, Pipeline
+from ids_appliance.policy.allow import AllowList
+from ids_appliance.policy.book import Clock
+from ids_appliance.policy.bounds import doubts, read_bounds
+from ids_appliance.policy.guard import Guard
+from ids_appliance.policy.kept import restore, snapshot
+from ids_appliance.policy.ledger import Effect, Ledger
+from ids_appliance.policy.per_packet import PerPacketPolicy
+from ids_appliance.policy.protect import Protection, SystemFound
+from ids_appliance.policy.sequential import SequentialPolicy
+from ids_appliance.telemetry.devices import Devices
+from ids_appliance.telemetry.events import EventLog
+from ids_appliance.trigger import embedded, filter
+from ids_appliance.trigger.manual import ManualTrigger
+from ids_appliance.trigger.sample import SampleTrigger
+from ids_appliance.trigger.window import Change
+from ids_appliance.types import Applied, Reconciled
+
+SECOND_NS: Final = 10**9
+"""How often what is not about packets is looked after."""
+SURROUNDINGS_NS: Final = 5 * SECOND_NS
+"""How often routes, DNS servers, neighbours and sessions are looked at without being told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Where time comes from."""
+
+    monotonic_ns: Callable[[], int]
+    wall_ns: Callable[[], int]
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        return self.monotonic_ns() / 1e9
+
+
+class Gateway:
+    """One gateway from its configuration to its end; use as a context manager, then `run`.
+
+    Raises IdsError in one line where it cannot start, and leaves nothing behind then.
+    """
+
+    def __init__(self, config: Config, clocks: Clocks, log: EventLog, *, devices: Devices) -> None:
+        self.config = config
+        self.clocks = clocks
+        self.log = log
+        self.devices = devices
+        self.mode: Literal["gateway-only", "offloaded"] = config.mode
+        self.started_ns = clocks.monotonic_ns()
+        self.interfaces = Interfaces()
+        self.stories = Stories(log.emit, self.interfaces.name)
+        self.reconciled: Reconciled | None = None
+        self.between: Callable[[], None] = lambda: None
+        """Called between batches, for whoever serves orders."""
+        self.every_second: Callable[[], None] = lambda: None
+        self._on_exit = ExitStack()
+        self._stopping = False
+        self._due_ns = self._look_due_ns = 0
+        self._filtered = False
+        self._down = False
+        self._held = ""
+
+    def __enter__(self) -> "Gateway":
+        with ExitStack() as stack:
+            self._start(stack)
+            self._on_exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._on_exit.close()
+
+    def run(self) -> None:
+        """Judge until `stop`; then save what is known. What is in the kernel stays until its time
+        is over: a gateway that is away must not set attackers free."""
+        self.pipeline.run(self._between)
+        self.appliance.finish("the gateway stops")
+        self._save(force=True)
+
+    def hold(self, why: str) -> None:
+        """Start without enforcing, whatever the configuration says; before it is entered."""
+        self._held = why
+
+    def stop(self) -> None:
+        """End `run` soon; from a signal handler or any thread."""
+        self._stopping = True
+        self.live.source.wake()
+
+    # Start -------------------------------------------------------------------------------------
+
+    def _start(self, stack: ExitStack) -> None:
+        config = self.config
+        self._found_now = self._surroundings()
+        greet(self._found_now)
+        ports = max(1, len(self._found_now.captured))
+        ring = RingOptions(
+            blocks=max(2, config.ring.mib * 4 // ports),
+            retire_ms=config.ring.retire_ms,
+            promiscuous=config.ring.promiscuous,
+        )
+        self.live = assemble.live(
+            config.interfaces,
+            ring,
+            on_event=lambda line: self.stories.health("capture", "warning", line),
+            routers=lambda: router_macs(self._found_now),
+        )
+        stack.callback(self.live.source.close)
+        for line in self.live.warnings:
+            self.stories.health("capture", "warning", line)
+        wake = self.live.source.wake
+        self.classifier = SwitchClassifier(classifiers.build(config, self.mode, wake))
+        stack.callback(self.classifier.close)
+        self._wire(stack)
+        self.pipeline = Pipeline(
+            self.live.source,
+            self.classifier,
+            self.appliance,
+            host=self.live.host(),
+            gate=self.appliance,
+            limits=Limits(shed=True),
+        )
+        self.appliance.pipeline = self.pipeline
+        give_up_under_pressure(self.appliance, self.pipeline.pressure)
+        self._changes = self.live.source.changes
+        self._take_up()
+
+    def _wire(self, stack: ExitStack) -> None:
+        config, clocks = self.config, self.clocks
+        screen = embedded.build(config.trigger)
+        self.protection = Protection(config.protect, self._found_now)
+        guard = Guard(self.protection, AllowList())
+        clock = Clock(now=clocks.monotonic_ns, wall=clocks.wall_ns)
+        self.ledger = Ledger(
+            config.policy, config.enforce, guard=guard, names=self.interfaces.name, clock=clock
+        )
+        self.keeper = Keeper(Path(config.state_dir), clocks=clocks)
+        stack.callback(self.keeper.close)
+        self._kernel_sets = protected_sets(guard, self._found_now)
+        self.enforcer = self._make_enforcer()
+        self.kernel = Enforcement(
+            self.enforcer,
+            reconcile_s=config.enforce.reconcile_s,
+            clock=clocks.monotonic,
+            wake=self.live.source.wake,
+        )
+        stack.callback(self.kernel.close)
+        self.manual = ManualTrigger()
+        parts = Parts(
+            screen=screen,
+            policy=self._policy(),
+            ledger=self.ledger,
+            kernel=self.kernel,
+            ifindex=self.interfaces.index,
+            triggers=(self.manual, SampleTrigger(config.window)),
+        )
+        self.screen = screen
+        self.appliance = Appliance(
+            config,
+            parts,
+            clock=clocks.monotonic_ns,
+            tell=self._told,
+            on_answer=self._answered,
+        )
+
+    def _policy(self) -> SequentialPolicy | PerPacketPolicy:
+        if self.config.policy.kind == "per_packet":
+            return PerPacketPolicy(self.config.policy)
+        bounds = read_bounds(self.config.policy.bounds)
+        for line in doubts(bounds, self.config.policy, self.classifier.grid.model_id):
+            self.stories.health("evidence", "warning", line)
+        return SequentialPolicy(self.config.policy, bounds)
+
+    def _make_enforcer(self) -> NftEnforcer | DryRunEnforcer:
+        config = self.config
+        if config.enforce.backend == "dry-run":
+            return DryRunEnforcer(
+                config.enforce,
+                interfaces=self.live.names,
+                protected=self._kernel_sets,
+                clock=self.clocks.monotonic,
+            )
+        enforcer = NftEnforcer(
+            config.enforce,
+            interfaces=self.live.names,
+            above=layout_above(self._found_now),
+            protected=self._kernel_sets,
+            clock=self.clocks.monotonic,
+            on_note=lambda kind, line: self.stories.health("enforcement", kind, line),
+        )
+        enforcer.open()
+        return enforcer
+
+    def _take_up(self) -> None:
+        """Let decisions of the last run hold again, with the time that is left of them."""
+        kept = self.keeper.load()
+        if kept is not None and kept.snapshot is not None:
+            found = restore(self.ledger, kept.snapshot, elapsed_s=kept.elapsed_s)
+            for line in found.notes:
+                self.stories.health("state", "info", line)
+            self.kernel.apply(() if self._held else found.decisions)
+        if self._held:
+            self.carry_out(self.ledger.enforce(False))
+            self.stories.health("gateway", "warning", self._held)
+        if isinstance(self.enforcer, NftEnforcer):
+            self.kernel.call(self.enforcer.settle)
+        self.protect()
+
+    # Between batches ---------------------------------------------------------------------------
+
+    def _between(self) -> bool:
+        self.between()
+        if self.kernel.waiting:
+            self.appliance.settle()
+        now_ns = self.clocks.monotonic_ns()
+        if self.live.source.changes != self._changes:
+            self._changes = self.live.source.changes
+            self._network_changed()
+        if now_ns >= self._due_ns:
+            self._due_ns = now_ns + SECOND_NS
+            self._second(now_ns)
+        return self._stopping
+
+    def _second(self, now_ns: int) -> None:
+        self.kernel.check()
+        self.appliance.tick(now_ns)
+        for note in self.ledger.notes():
+            self.stories.note(note)
+        if now_ns >= self._look_due_ns:
+            self._look_due_ns = now_ns + SURROUNDINGS_NS
+            self.look_around()
+        down = classifiers.down(self.classifier.current)
+        if down != self._down:
+            self._down = down
+            policy = self.config.failure.on_classifier_down
+            state, line = (
+                ("down", f"the node does not answer: {policy}")
+                if down
+                else ("up", "the node judges")
+            )
+            self.stories.health("node", state, line)
+        self._save()
+        self.every_second()
+
+    def _save(self, *, force: bool = False) -> None:
+        for line in self.keeper.notes():
+            self.stories.health("state", "warning", line)
+        if self.ledger.dirty or force:
+            self.keeper.save(snapshot(self.ledger))
+
+    # For orders --------------------------------------------------------------------------------
+
+    def carry_out(self, effect: Effect) -> None:
+        """Let what follows from an order happen in the kernel, and evidence begin anew."""
+        self.kernel.release([*effect.lifted, *(d.subject for d in effect.ended)])
+        self.kernel.apply(effect.apply)
+        for decision in effect.ended:
+            self.stories.tell(Ended(decision))
+        for decision in effect.apply:
+            self.stories.tell(decision)
+        self.appliance.released([d.subject for d in effect.ended])
+        self.appliance.lifted(effect.lifted)
+
+    def counters(self) -> dict[str, int]:
+        """Return every total of the gateway by name."""
+        return (
+            self.live.source.counters()
+            | self.classifier.counters()
+            | self.appliance.counters()
+            | self.pipeline.counters()
+            | self.log.counters()
+            | {"state_saves": self.keeper.saved}
+        )
+
+    def alarms(self) -> list[str]:
+        """Return what needs somebody's attention, one line each, the worst first."""
+        found = []
+        if held := self.ledger.held_because():
+            found.append(held)
+        if self.live.source.down:
+            found.append(f"not captured at the moment: {', '.join(self.live.source.down)}")
+        if self._down:
+            policy = self.config.failure.on_classifier_down
+            found.append(f"the node does not answer (on_classifier_down: {policy})")
+        if self.log.problem:
+            found.append(f"events are not written: {self.log.problem}")
+        compared = self.reconciled
+        if compared is not None and compared.found < compared.intended:
+            found.append(f"the kernel had {compared.found} of {compared.intended} elements")
+        return found
+
+    def wall_of(self, packet_ns: int) -> int:
+        """Return a packet's time as nanoseconds since the epoch: it is that."""
+        return packet_ns
+
+    def wall_of_monotonic(self, monotonic_ns: int) -> int:
+        """Return a time of the monotonic clock as nanoseconds since the epoch."""
+        return self.clocks.wall_ns() - self.clocks.monotonic_ns() + monotonic_ns
+
+    # The network around ------------------------------------------------------------------------
+
+    def _surroundings(self) -> SystemFound:
+        return look(self.config)
+
+    def _network_changed(self) -> None:
+        self.interfaces.refresh()
+        self._know_ourselves()
+        if isinstance(self.enforcer, NftEnforcer):
+            enforcer, above = self.enforcer, layout_above(self._found_now)
+            self.kernel.call(lambda: enforcer.set_interfaces(self.live.names, above=above))
+        self.look_around()
+
+    def _know_ourselves(self) -> None:
+        with suppress(InterfaceError):  # gone just now: the next change is on its way
+            host = self.live.host()
+            self.pipeline.set_host(host)
+            if self.appliance.gate.overload is not None:
+                self.appliance.gate.overload.host = host
+
+    def look_around(self) -> None:
+        """Take over what the network looks like now: who is protected depends on it."""
+        before, self._found_now = router_macs(self._found_now), self._surroundings()
+        if router_macs(self._found_now) != before:
+            self._know_ourselves()
+        ended = self.ledger.surround(self._found_now, known_hosts(self.screen, self.interfaces))
+        if ended:
+            self.carry_out(Effect("", ended=tuple(ended)))
+        self.protect()
+
+    def protect(self) -> None:
+        """Tell the kernel who is protected now, if that has changed."""
+        sets = protected_sets(self.ledger.guard, self._found_now)
+        if sets != self._kernel_sets:
+            self._kernel_sets = sets
+            self.kernel.call(lambda: self.enforcer.set_protected(sets))
+
+    # What is told ------------------------------------------------------------------------------
+
+    def _told(self, what: Told) -> None:
+        if isinstance(what, Change):
+            what.record.sender = sender_name(what.record.cause, self.interfaces.name)
+            self._filter(not what.opened)
+        self.stories.tell(what)
+
+    def _answered(self, what: Answer) -> None:
+        if isinstance(what, Reconciled):
+            self.reconciled = what
+        if not isinstance(what, Applied):
+            self.stories.answer(what)
+
+    def _filter(self, closed: bool) -> None:
+        """While the window is closed the kernel passes only what the rules need."""
+        if self.config.window.socket_filter and self.config.trigger.kind == "embedded":
+            if closed != self._filtered:
+                self._filtered = closed
+                self.screen.set_sampling(closed)
+                self.live.source.set_filter(filter.CLOSED if closed else filter.OPEN)
