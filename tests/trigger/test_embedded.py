@@ -10,7 +10,8 @@ from ids_appliance.config import Dos, PortScan, Rate, Slow, Trigger
 from ids_appliance.errors import ConfigError
 from ids_appliance.trigger import embedded
 from ids_appliance.types import TriggerEvent
-from tests.ext.test_screen import batch, syns
+from tests.ext.screening import batch
+from tests.ext.test_screen import syns
 
 HOST = HostIdentity().packed()
 OFF = {"dos_syns", "scan_ports", "mirai_hosts", "mirai_echo_hosts", "mirai_arp_targets"}
