@@ -73,22 +73,23 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
         return
     by.named = canonical(&seen, &by.sender)
     by.own = outcome == P_OWN
-    by.contained = not by.own and by.named and set_has(&s.contained, &by.sender)
+    by.hash = hash_who(&by.sender, s.seed)
+    by.contained = not by.own and by.named and set_has(&s.contained, &by.sender, by.hash)
     by.grant = 0
     look_at(data + frame.offset, frame.caplen, frame.linktype, frame.direction, row, &look)
     if (s.contained_floods and not by.own and not by.contained and look.kind == K_TCP
             and by.named and seen.side == SIDE_WAN
             and look.flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN
-            and not standing_of(s, &by.sender, 0) & PROVEN):
+            and not standing_of(s, &by.sender, by.hash, 0) & PROVEN):
         memset(&flood, 0, sizeof(Sender))
         flood.side = SIDE_FLOOD
         flood.family = look.ends.family
         flood.ifindex = look.ends.dport
         write_address(look.ends.d0, look.ends.d1, flood.address)
-        by.contained = set_has(&s.contained, &flood)
+        by.contained = set_has(&s.contained, &flood, hash_who(&flood, s.seed))
     by.counts = not by.own and not by.contained
     if by.named and by.sender.side == SIDE_LAN and not by.own:
-        _device(s, &by.sender, &seen)
+        _device(s, &by.sender, by.hash, &seen)
     if look.kind == K_TCP:
         on_tcp(s, &look, &by, &standing)
     elif look.kind == K_UDP:
@@ -109,20 +110,19 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
             look.kind != K_ARP):
         on_ipv4(s, &look.ends, seen.mac, frame.ifindex)
     if by.named:
-        standing |= standing_of(s, &by.sender, by.grant)
-        if set_has(&s.suspects, &by.sender):
+        standing |= standing_of(s, &by.sender, by.hash, by.grant)
+        if set_has(&s.suspects, &by.sender, by.hash):
             standing |= SUSPECT
     frame.standing = standing
     mark[0] = O_CONTAINED if by.contained else O_WAITING
 
 
-cdef inline void _device(State *s, const Sender *who, const Sender *seen) noexcept nogil:
+cdef inline void _device(State *s, const Sender *who, uint64_t h, const Sender *seen) noexcept nogil:
     # A device on the protected side is there, with the address that it shows.
-    cdef uint32_t hash = 0
     cdef bint evicted = False
-    cdef Known *k = known_find(&s.devices, who, &hash)
+    cdef Known *k = known_find(&s.devices, who, h)
     if k == NULL:
-        k = known_add(&s.devices, who, hash, s.clock, &evicted)
+        k = known_add(&s.devices, who, h, s.clock, &evicted)
         if evicted:
             overflow(s, T_DEVICES)
     k.last = s.clock
@@ -195,7 +195,7 @@ cdef class Screen:
         s.holds = <Hold *>calloc(HOLD_SETS * HOLD_WAYS, sizeof(Hold))
         if s.fired == NULL or s.holds == NULL:
             raise MemoryError()
-        secret = os.urandom(sizeof(s.seed) * (8 + N_TABLES))
+        secret = os.urandom(sizeof(s.seed) * (4 + N_TABLES))
         self._seeds(<const uint8_t *>secret)
         flows_init(&s.flows, settings["max_flows"])
         knowns_init(&s.devices, settings["max_senders"])
@@ -218,13 +218,9 @@ cdef class Screen:
         cdef int i
         memcpy(s.seed, secret, 16)
         memcpy(s.flows.seed, secret + 16, 32)
-        memcpy(s.devices.seed, secret + 48, 16)
-        memcpy(s.peers.seed, secret + 64, 16)
-        memcpy(s.suspects.seed, secret + 80, 16)
-        memcpy(s.contained.seed, secret + 96, 16)
-        memcpy(s.bindings.seed, secret + 112, 16)
+        memcpy(s.bindings.seed, secret + 48, 16)
         for i in range(N_TABLES):
-            memcpy(s.tables[i].seed, secret + 128 + 16 * i, 16)
+            memcpy(s.tables[i].seed, secret + 64 + 16 * i, 16)
 
     cdef int _tables(self, int32_t size) except -1:
         # A rule that is off has no table.
@@ -313,9 +309,8 @@ cdef class Screen:
         cdef bint floods = False
         memset(&fresh, 0, sizeof(Set))
         set_init(&fresh, <uint32_t>max(1, senders.shape[0]))
-        memcpy(fresh.seed, self.s.contained.seed, sizeof(fresh.seed))
         for i in range(senders.shape[0]):
-            set_put(&fresh, &senders[i])
+            set_put(&fresh, &senders[i], hash_who(&senders[i], self.s.seed))
             floods = floods or senders[i].side == SIDE_FLOOD
         set_free(&self.s.contained)
         self.s.contained = fresh
@@ -382,8 +377,7 @@ cdef class Screen:
     def peers(self, bytes sender):
         """Return the standing of a sender beyond us: PROVEN | CALLED, 0 where nothing is known."""
         cdef Sender who = _sender(sender)
-        cdef uint32_t hash = 0
-        cdef Known *k = known_find(&self.s.peers, &who, &hash)
+        cdef Known *k = known_find(&self.s.peers, &who, hash_who(&who, self.s.seed))
         if k == NULL or k.last + STANDING_NS <= self.s.clock:
             return 0
         return k.standing

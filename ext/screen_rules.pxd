@@ -28,6 +28,7 @@ cdef extern from *:
 cdef struct Who:
     # The frame's sender, as the rules see it.
     Sender sender           # canonical; zeros where nobody can be named
+    uint64_t hash           # of `sender`: hash_who
     bint named
     bint own                # sent by the gateway itself
     bint contained
@@ -114,7 +115,8 @@ cdef inline uint32_t host_item(const State *s, const Key *key) noexcept nogil:
 
 cdef inline bint _counted(const State *s, const Flow *f) noexcept nogil:
     return (not f.flags & (W_SILENT | W_FLOOD) and (f.proto == PROTO_TCP or f.proto == PROTO_UDP)
-            and not set_has(&s.contained, &f.who))
+            and not (s.contained.count
+                     and set_has(&s.contained, &f.who, hash_who(&f.who, s.seed))))
 
 
 cdef inline void count_port(State *s, const Flow *f, bint failed) noexcept nogil:
@@ -327,18 +329,17 @@ cdef inline int32_t begin(State *s, const Ends *ends, uint32_t hash, uint8_t sta
     return i
 
 
-cdef inline uint8_t standing_of(State *s, const Sender *who, uint8_t grant) noexcept nogil:
+cdef inline uint8_t standing_of(State *s, const Sender *who, uint64_t h, uint8_t grant) noexcept nogil:
     # What a sender beyond us has shown about itself, this frame's `grant` included.
-    cdef uint32_t hash = 0
     cdef bint evicted = False
     cdef Known *k
     if who.side != SIDE_WAN:
         return 0
-    k = known_find(&s.peers, who, &hash)
+    k = known_find(&s.peers, who, h)
     if k == NULL:
         if not grant:
             return 0
-        k = known_add(&s.peers, who, hash, s.clock, &evicted)
+        k = known_add(&s.peers, who, h, s.clock, &evicted)
         if evicted:
             overflow(s, T_PEERS)
     k.touched = 1

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 from packet cimport Host, Sender
 from screen_flow cimport Flows
 from screen_tally cimport Hold, Key, Tallies, Tally, heavy_most, hold_down, tally_of
-from screen_who cimport Knowns, Set, set_put
+from screen_who cimport Knowns, Set, hash_who, set_put
 from sender cimport SIDE_FLOOD
 
 cdef enum:
@@ -177,7 +177,9 @@ cdef struct State:
 
 cdef inline void name_sender(State *s, const Sender *who) noexcept nogil:
     cdef uint64_t before = s.suspects.overflow
-    if who.side != SIDE_FLOOD and not set_put(&s.suspects, who) and before == 0:
+    if who.side == SIDE_FLOOD:
+        return
+    if not set_put(&s.suspects, who, hash_who(who, s.seed)) and before == 0:
         overflow(s, T_SUSPECTS)
 
 

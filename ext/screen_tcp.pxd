@@ -165,7 +165,7 @@ cdef inline void _syn(State *s, const Look *look, int32_t i, uint32_t hash, cons
         _connection(s, by)
     if s.n_slots and by.sender.side == SIDE_WAN and by.counts and by.named:
         slot = slot_of(s, e)
-        if slot and not standing_of(s, &by.sender, 0) & PROVEN:
+        if slot and not standing_of(s, &by.sender, by.hash, 0) & PROVEN:
             s.flows.flow[i].flags |= W_FLOOD
             standing[0] |= slot << 4
 

@@ -1,5 +1,8 @@
 # Senders that are known: devices on the protected side, peers beyond that have proven themselves,
 # and the sets of those who are contained or suspected.
+#
+# A frame looks into several of these, so all use one keyed hash of its sender (hash_who with
+# State.seed), made once.
 
 from libc.stdlib cimport calloc, free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -40,7 +43,6 @@ cdef struct Knowns:
     int32_t count
     int32_t hand            # next one that may have to go
     uint64_t overflow       # live ones given up
-    uint64_t seed[2]
 
 cdef struct Set:
     # Canonical senders; open addressing, at most half full.
@@ -49,7 +51,6 @@ cdef struct Set:
     uint32_t mask
     uint32_t count
     uint64_t overflow       # that found no room
-    uint64_t seed[2]
 
 
 cdef inline uint64_t hash_who(const Sender *who, const uint64_t *seed) noexcept nogil:
@@ -81,21 +82,20 @@ cdef inline void knowns_free(Knowns *t) noexcept nogil:
     free(t.heads)
 
 
-cdef inline Known *known_find(const Knowns *t, const Sender *who, uint32_t *hash) noexcept nogil:
-    # NULL where it is not known; `hash` is set.
-    cdef uint64_t h = hash_who(who, t.seed)
-    cdef int32_t i
-    hash[0] = <uint32_t>(h ^ (h >> 32))
-    i = t.heads[hash[0] & t.mask]
+cdef inline Known *known_find(const Knowns *t, const Sender *who, uint64_t h) noexcept nogil:
+    # NULL where it is not known.
+    cdef uint32_t hash = <uint32_t>h
+    cdef int32_t i = t.heads[hash & t.mask]
     while i >= 0:
-        if t.known[i].hash == hash[0] and memcmp(&t.known[i].who, who, sizeof(Sender)) == 0:
+        if t.known[i].hash == hash and memcmp(&t.known[i].who, who, sizeof(Sender)) == 0:
             return &t.known[i]
         i = t.known[i].chain
     return NULL
 
 
-cdef inline Known *known_add(Knowns *t, const Sender *who, uint32_t hash, int64_t now, bint *evicted) noexcept nogil:
+cdef inline Known *known_add(Knowns *t, const Sender *who, uint64_t h, int64_t now, bint *evicted) noexcept nogil:
     # The place of one that is not known yet; `evicted` is set where a live one had to go.
+    cdef uint32_t hash = <uint32_t>h
     cdef int32_t i, tries
     cdef int32_t *at
     cdef Known *k
@@ -149,21 +149,21 @@ cdef inline void set_free(Set *s) noexcept nogil:
     s.used = NULL
 
 
-cdef inline uint32_t _place(const Set *s, const Sender *who) noexcept nogil:
+cdef inline uint32_t _place(const Set *s, const Sender *who, uint64_t h) noexcept nogil:
     # Where it is, or where it would be.
-    cdef uint32_t at = <uint32_t>(hash_who(who, s.seed) >> 20) & s.mask
+    cdef uint32_t at = <uint32_t>(h >> 20) & s.mask
     while s.used[at] and memcmp(&s.item[at], who, sizeof(Sender)) != 0:
         at = (at + 1) & s.mask
     return at
 
 
-cdef inline bint set_has(const Set *s, const Sender *who) noexcept nogil:
-    return s.count != 0 and s.used[_place(s, who)]
+cdef inline bint set_has(const Set *s, const Sender *who, uint64_t h) noexcept nogil:
+    return s.count != 0 and s.used[_place(s, who, h)]
 
 
-cdef inline bint set_put(Set *s, const Sender *who) noexcept nogil:
+cdef inline bint set_put(Set *s, const Sender *who, uint64_t h) noexcept nogil:
     # False where there is no room.
-    cdef uint32_t at = _place(s, who)
+    cdef uint32_t at = _place(s, who, h)
     if s.used[at]:
         return True
     if 2 * (s.count + 1) > s.mask + 1:
