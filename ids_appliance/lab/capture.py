@@ -1,8 +1,9 @@
 """The gateway's ports in, one capture file in order of time out.
 
 routed, vlan: tcpdump on every captured interface, as the gateway's own ring would see it (before
-netdev ingress, so that what it drops is still there); the files are merged by time. bridge:
-tcpdump on the bridge itself, promiscuous, which sees every frame once, but not what a port drops.
+netdev ingress, so that what it drops is still there), each packet once: where it arrives; the files
+are merged by time. bridge: tcpdump on the bridge itself, promiscuous, which sees every frame once,
+but not what a port drops.
 """
 
 import contextlib
@@ -35,7 +36,7 @@ class Recording:
             part = lab.directory / f"{path.name}-{interface}"
             report = part.with_name(part.name + ".log")
             words = ["tcpdump", "-i", interface, "-n", "-s", "0", "-B", "65536", "-Z", "root"]
-            words += ["--time-stamp-precision=nano", "-w", str(part)]
+            words += ["--time-stamp-precision=nano", "-w", str(part), _once(lab)]
             with report.open("wb") as said:
                 process = lab.popen(GATEWAY, words, stderr=said)
             self._parts.append((part, report, process))
@@ -55,6 +56,17 @@ class Recording:
             dropped += int(found[1])
         merge([part for part, _, _ in self._parts], self.path)
         return dropped
+
+
+def _once(lab: Lab) -> str:
+    """Return the filter without what arrived at one captured interface and leaves by another."""
+    if lab.layout.bridged:
+        return ""
+    ours = " or ".join(f"ether src {lab.mac(GATEWAY, i).hex(':')}" for i in lab.interfaces)
+    nets = [lab.net("iot"), lab.net("home")]
+    inside = " or ".join(f"src net {net.v4} or src net {net.v6}" for net in nets)
+    own = " or ".join(f"src host {address}" for address in lab.addresses(GATEWAY))
+    return f"not (({ours}) and ({inside}) and not ({own}))"
 
 
 def _await_start(part: Path, report: Path, process: subprocess.Popen[bytes]) -> None:
