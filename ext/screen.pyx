@@ -79,8 +79,8 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
     look_at(data + frame.offset, frame.caplen, frame.linktype, frame.direction, row, &look)
     if (s.contained_floods and not by.own and not by.contained and look.kind == K_TCP
             and by.named and seen.side == SIDE_WAN
-            and look.flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN
-            and not standing_of(s, &by.sender, by.hash, 0) & PROVEN):
+            and look.flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN):
+        # Whoever it claims to be from: behind a SYN proxy it is the proxy's, not the sender's.
         memset(&flood, 0, sizeof(Sender))
         flood.side = SIDE_FLOOD
         flood.family = look.ends.family

@@ -168,7 +168,7 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True):
     """Sum of log-odds that makes a decision; 0: the calibrated bound of `bounds`."""
     lower: Annotated[float, Meta(lt=0, ge=-1000)] = -8.0
     """Sum of log-odds that clears a sender."""
-    clip: Annotated[float, Meta(gt=0, le=50)] = 3.0
+    clip: Annotated[float, Meta(gt=0, le=50)] = 2.0
     """Most that one packet weighs, either way."""
     cell_weight: Annotated[float, Meta(ge=1, le=4_096)] = 3.0
     """Packets of one cell count as at most so many witnesses at any time."""

@@ -292,6 +292,10 @@ class RingSource:
                 totals[name] += value
         return totals | {"interface_up": self._ups, "interface_down": self._downs}
 
+    def ports(self) -> dict[str, dict[str, int]]:
+        """Return the totals of each interface by its name."""
+        return {port.name: port.counters() for port in self._ports}
+
     def set_filter(self, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
         """Use another socket filter from now on; classic BPF as (code, jt, jf, k), empty: none.
 

@@ -159,6 +159,11 @@ class RemoteClassifier(Classifier):
 
     # Classifier, for the pipeline's thread ----------------------------------------------------
 
+    def await_node(self, timeout_s: float) -> bool:
+        """Wait for the first node to be reached, at most so long; return whether one was."""
+        self._started.wait(timeout_s)
+        return self.connected
+
     @property
     def connected(self) -> bool:
         """A node is there and has pushed its model; it may be gone in the next instant."""

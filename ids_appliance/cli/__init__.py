@@ -37,6 +37,7 @@ COMMANDS = {
     "train": "ids_appliance.cli.train",
     "watch": "ids_appliance.cli.watch",
     "why": "ids_appliance.cli.why",
+    "window": "ids_appliance.cli.window",
     "windows": "ids_appliance.cli.windows",
 }
 """Command name -> module that defines `command`; imported only when used, so that a gateway
@@ -45,7 +46,7 @@ without scikit-learn still starts."""
 
 THEMES = {
     "Daily": ("status", "decisions", "windows", "why", "events", "allow", "release"),
-    "When something is wrong": ("doctor", "pause", "panic", "quarantine", "enforce"),
+    "When something is wrong": ("doctor", "pause", "panic", "quarantine", "window", "enforce"),
     "Setting up": ("gateway", "check", "reload", "mode", "calibrate", "classifier", "certs"),
     "Research": ("demo", "lab", "replay", "watch", "predict", "features", "train", "inspect"),
 }

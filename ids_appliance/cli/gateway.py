@@ -16,8 +16,9 @@ from ids_appliance.config_file import host_port, load
 from ids_appliance.errors import ControlError, IdsError
 from ids_appliance.gateway.control import Control, Order
 from ids_appliance.gateway.notify import Notify
-from ids_appliance.gateway.orders import PANIC, Orders
-from ids_appliance.gateway.runtime import Clocks, Gateway
+from ids_appliance.gateway.orders import Orders
+from ids_appliance.gateway.runtime import PANICKED, Clocks, Gateway
+from ids_appliance.gateway.sockets import panicked
 from ids_appliance.telemetry.devices import Devices
 from ids_appliance.telemetry.events import EventLog
 from ids_appliance.telemetry.metrics import Metrics
@@ -114,8 +115,9 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
         group=config.group,
     )
     stack.callback(control.close)
-    if Path(config.run_dir, PANIC).exists():
-        gateway.hold("panic: `ids-appliance enforce on` goes on")
+    gateway.more_counters = control.counters
+    if panicked(Path(config.run_dir)):
+        gateway.hold(PANICKED)
     stack.enter_context(gateway)
     log.publish_to(control.publish)
     metrics = Metrics({"version": __version__, "mode": gateway.mode})

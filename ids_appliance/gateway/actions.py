@@ -242,6 +242,9 @@ class Actions(Protocol):
     def enforce(self, on: bool) -> Done:
         """Let decisions go into the kernel, or only be told."""
 
+    def window(self, open_: bool) -> Done:
+        """Open the scrutiny window, or keep it open for its whole length from now; or close it."""
+
     def mode(self, name: Mode) -> Done:
         """Judge here, or on the node."""
 

@@ -15,8 +15,10 @@ from ids_appliance.config_file import host_port
 from ids_appliance.errors import ConfigError
 from ids_appliance.types import Classifier
 
-START_S = 5.0
+START_S = 2.0
 """How long a node may take to be reached at start, where nobody can stand in for it."""
+NODE_S = 1.0
+"""How long it is waited for where the forest here can: it takes over as soon as it is there."""
 
 
 def build(config: Config, mode: str, wake: Callable[[], None]) -> Classifier:
@@ -43,6 +45,7 @@ def build(config: Config, mode: str, wake: Callable[[], None]) -> Classifier:
     bundle = load_bundle(Path(config.model))
     remote = kind.start(nodes, options)
     remote.on_answer(wake)
+    remote.await_node(NODE_S)
     return FallbackClassifier(remote, LocalClassifier(bundle), policy="local")
 
 

@@ -97,6 +97,12 @@ class Enforcement:
         if self._thread.done():
             self._thread.result()
 
+    @property
+    def intended(self) -> int:
+        """Decisions that the kernel should hold, as the thread last saw them."""
+        held = (n for name, n in self._counters.items() if name.startswith("elements_"))
+        return sum(held)
+
     def counters(self) -> dict[str, int]:
         """Return the enforcer's totals as the thread last saw them, and orders refused here."""
         return self._counters | {"enforce_orders_refused": self._refused}

@@ -167,6 +167,15 @@ class Enforce(Request[Done], frozen=True, kw_only=True, tag="enforce"):
         return actions.enforce(self.on)
 
 
+class SetWindow(Request[Done], frozen=True, kw_only=True, tag="window"):
+    writes = True
+    answers = Done
+    open_: bool
+
+    def run(self, actions: Actions) -> Done:
+        return actions.window(self.open_)
+
+
 class SetMode(Request[Done], frozen=True, kw_only=True, tag="mode"):
     writes = True
     answers = Done
@@ -197,6 +206,7 @@ AnyRequest = (
     | Pause
     | Panic
     | Enforce
+    | SetWindow
     | SetMode
     | Reload
 )

@@ -3,11 +3,9 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from ids_appliance import __version__
 from ids_appliance.config import Config
-from ids_appliance.errors import IdsError
 from ids_appliance.gateway import classifiers
 from ids_appliance.gateway.actions import (
     AllowEntry,
@@ -24,15 +22,13 @@ from ids_appliance.gateway.actions import (
     WindowInfo,
 )
 from ids_appliance.gateway.runtime import Gateway
+from ids_appliance.gateway.sockets import forget_panic, leave_panic_flag
 from ids_appliance.gateway.stories import response_name, standing_names
 from ids_appliance.policy.allow import Allowed
 from ids_appliance.policy.ledger import Active, Effect
 from ids_appliance.policy.subjects import address_text, subject_text
 from ids_appliance.trigger.window import WindowRecord
 from ids_appliance.types import Subject
-
-PANIC: Final = "panic"
-"""Name of the file in run_dir that holds a gateway at observe until somebody switches it on."""
 
 
 class Orders:
@@ -54,6 +50,9 @@ class Orders:
         now_ns = gateway.clocks.monotonic_ns()
         paused_ns = gateway.ledger.paused_until_ns
         compared = gateway.reconciled
+        intended = gateway.kernel.intended
+        missing = compared.intended - compared.found if compared is not None else 0
+        ports = gateway.live.source.ports()
         return Status(
             version=__version__,
             pid=os.getpid(),
@@ -63,7 +62,13 @@ class Orders:
             model=gateway.classifier.grid.model_id.hex(),
             node=", ".join(gateway.config.node.addresses) if gateway.mode == "offloaded" else "",
             interfaces=tuple(
-                InterfaceInfo(name=name, up=name not in down) for name in gateway.live.names
+                InterfaceInfo(
+                    name=name,
+                    up=name not in down,
+                    frames=ports[name]["delivered"],
+                    drops=ports[name]["kernel_drops"],
+                )
+                for name in gateway.live.names
             ),
             enforcing=not held,
             held=held,
@@ -71,8 +76,8 @@ class Orders:
             window=self._window(window.record) if window.record is not None else None,
             windows=window.counts["windows"],
             decisions=len(gateway.ledger.standing),
-            intended=compared.intended if compared is not None else 0,
-            found=compared.found if compared is not None else 0,
+            intended=intended,
+            found=max(0, intended - missing),
             alarms=tuple(gateway.alarms()),
             counters=counters,
         )
@@ -164,10 +169,8 @@ class Orders:
 
     def panic(self) -> Done:
         """Remove everything of ours from the kernel and only observe from now on."""
-        effect = self._gateway.ledger.enforce(False)
-        self._gateway.carry_out(effect)
-        self._gateway.kernel.clear()
-        self._flag(True)
+        effect = self._gateway.panic()
+        leave_panic_flag(Path(self._gateway.config.run_dir))
         return Done(
             message="everything of ours is out of the kernel; only observing from now on",
             details=("`ids-appliance enforce on` goes on",),
@@ -178,8 +181,24 @@ class Orders:
         """Let decisions go into the kernel, or only be told."""
         done = self._carry_out(self._gateway.ledger.enforce(on))
         if on:
-            self._flag(False)
+            forget_panic(Path(self._gateway.config.run_dir))
         return done
+
+    def window(self, open_: bool) -> Done:
+        """Open the scrutiny window, or close it."""
+        gateway = self._gateway
+        (gateway.manual.open if open_ else gateway.manual.close)()
+        gateway.appliance.gate.tick(gateway.clocks.monotonic_ns())
+        record = gateway.appliance.window.record
+        if open_:
+            number = record.id if record is not None else 0
+            return Done(message=f"window {number} is open: every packet is judged", changed=1)
+        return Done(
+            message="no window is open"
+            if record is None
+            else "the window stays open: the trigger is `always`",
+            changed=int(record is None),
+        )
 
     def mode(self, name: Mode) -> Done:
         """Judge here, or on the node. Raises IdsError where that mode cannot be."""
@@ -215,16 +234,6 @@ class Orders:
         self._gateway.carry_out(effect)
         changed = len(effect.apply) + len(effect.ended) + len(effect.lifted)
         return Done(message=effect.message, changed=max(1, changed))
-
-    def _flag(self, on: bool) -> None:
-        flag = Path(self._gateway.config.run_dir, PANIC)
-        try:
-            if on:
-                flag.touch(mode=0o644)
-            else:
-                flag.unlink(missing_ok=True)
-        except OSError as error:
-            raise IdsError(f"{flag}: {error.strerror}") from error
 
     def _window(self, record: WindowRecord) -> WindowInfo:
         wall = self._gateway.wall_of_monotonic

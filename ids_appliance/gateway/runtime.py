@@ -4,6 +4,7 @@ Threads beside it: one talks to the kernel's rules, one to the control sockets, 
 one holds the link to the node. None of them is waited for here.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from ids_appliance.gateway.enforcement import Answer, Enforcement
 from ids_appliance.gateway.keeper import Keeper
 from ids_appliance.gateway.network import Interfaces, known_hosts
 from ids_appliance.gateway.protection import layout_above, protected_sets, router_macs
+from ids_appliance.gateway.sockets import panicked
 from ids_appliance.gateway.stories import Stories, sender_name
 from ids_appliance.gateway.surroundings import greet, look
 from ids_appliance.pipeline import Limits, Pipeline
@@ -47,9 +49,10 @@ from ids_appliance.trigger import embedded, filter
 from ids_appliance.trigger.manual import ManualTrigger
 from ids_appliance.trigger.sample import SampleTrigger
 from ids_appliance.trigger.window import Change
-from ids_appliance.types import Applied, Reconciled
+from ids_appliance.types import Applied, Reconciled, TriggerEvent
 
 SECOND_NS: Final = 10**9
+PANICKED: Final = "panic: only observing; `ids-appliance enforce on` goes on"
 """How often what is not about packets is looked after."""
 SURROUNDINGS_NS: Final = 5 * SECOND_NS
 """How often routes, DNS servers, neighbours and sessions are looked at without being told."""
@@ -86,6 +89,9 @@ class Gateway:
         self.between: Callable[[], None] = lambda: None
         """Called between batches, for whoever serves orders."""
         self.every_second: Callable[[], None] = lambda: None
+        self.more_counters: Callable[[], dict[str, int]] = dict
+        """Totals of what stands around the gateway, such as the control sockets."""
+        self._rules: Counter[str] = Counter()
         self._on_exit = ExitStack()
         self._stopping = False
         self._due_ns = self._look_due_ns = 0
@@ -270,6 +276,10 @@ class Gateway:
                 else ("up", "the node judges")
             )
             self.stories.health("node", state, line)
+        if panicked(Path(self.config.run_dir)) and self.ledger.enforcing:
+            # Ordered while this loop stood still, and lost.
+            self.panic()
+            self.stories.health("gateway", "warning", PANICKED)
         self._save()
         self.every_second()
 
@@ -292,11 +302,21 @@ class Gateway:
         self.appliance.released([d.subject for d in effect.ended])
         self.appliance.lifted(effect.lifted)
 
+    def panic(self) -> Effect:
+        """Remove everything of ours from the kernel, and only observe from now on."""
+        effect = self.ledger.enforce(False)
+        self.carry_out(effect)
+        self.kernel.clear()
+        return effect
+
     def counters(self) -> dict[str, int]:
         """Return every total of the gateway by name."""
+        asked = {f"classifier_{name}": n for name, n in self.classifier.counters().items()}
         return (
             self.live.source.counters()
-            | self.classifier.counters()
+            | asked
+            | {f"rule_{name}": n for name, n in self._rules.items()}
+            | self.more_counters()
             | self.appliance.counters()
             | self.pipeline.counters()
             | self.log.counters()
@@ -371,6 +391,8 @@ class Gateway:
         if isinstance(what, Change):
             what.record.sender = sender_name(what.record.cause, self.interfaces.name)
             self._filter(not what.opened)
+        elif isinstance(what, TriggerEvent):
+            self._rules[what.rule] += 1
         self.stories.tell(what)
 
     def _answered(self, what: Answer) -> None:

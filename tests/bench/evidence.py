@@ -94,6 +94,10 @@ def priors(setup: Setup, labels: Path) -> dict[str, float]:
         result[rule] = round(max(0.0, math.log(odds)), 1)
         there = f"{named[rule]} of {attackers[rule]}"
         print(f"{rule:12}{there:>18}{f'{wrong[rule]} of {innocent}':>18}{result[rule]:>14.1f}")
+    # A flood from one source runs through the cells of its ports one after the other, half a second
+    # each. With what a trigger may weigh at most, the forest has to agree about one cell, not more.
+    result["dos"] = round(least_upper(setup.policy) - setup.policy.clip - 0.1, 1)
+    print(f"dos weighs {result['dos']}: as much as a trigger may")
     return result
 
 

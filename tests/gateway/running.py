@@ -151,6 +151,10 @@ class FakeActions:
         self.calls.append(("enforce", on))
         return Done(message=f"enforcement is {'on' if on else 'off'}", changed=1)
 
+    def window(self, open_):
+        self.calls.append(("window", open_))
+        return Done(message=f"the window is {'open' if open_ else 'closed'}", changed=1)
+
     def mode(self, name):
         self.calls.append(("mode", name))
         return Done(message=f"mode is {name}", changed=1)

@@ -224,6 +224,8 @@ class Binding:
     latest: bytes = b""
     window: int = -1
     changes: int = 0
+    firm: bool = True
+    disputed: bool = False
 
 
 @dataclass
@@ -538,7 +540,7 @@ class Screen:
         look = look_at(data, linktype, direction)
         bare = look.kind == "tcp" and look.flags & (SYN | ACK | RST | FIN) == SYN
         beyond = who is not None and judged.side == 1 and not own
-        if bare and beyond and who and not self.standing(who) & PROVEN and not by.contained:
+        if bare and beyond and who and not by.contained:
             family = 4 if len(look.target) == 4 else 6
             by.contained = (2, family, look.dport, b"", look.target) in self.contained
         if who is not None and who[0] == 0 and not own:
@@ -826,7 +828,7 @@ class Screen:
         if not same:
             known = self.bound[address] = Binding(mac, ifindex, "dhcp", self.clock, latest=mac)
         assert known is not None
-        known.source, known.last = "dhcp", self.clock
+        known.source, known.last, known.firm = "dhcp", self.clock, True
         if lease:
             known.lease = lease * S
 
@@ -879,10 +881,17 @@ class Screen:
         b = self.bound.get(look.source)
         if b is None or not self.holds_still(b):
             if mac == look.sha:
-                self.bound[look.source] = Binding(mac, ifindex, "arp", self.clock, latest=mac)
+                b = Binding(mac, ifindex, "arp", self.clock, latest=mac, firm=not unasked)
+                self.bound[look.source] = b
             return
+        before = f"{said}, and was claimed by {b.mac.hex(':')} before"
         said += f", and belongs to {b.mac.hex(':')}"
-        if b.mac != look.sha:
+        if b.mac != look.sha and not b.firm and mac == look.sha and not unasked:
+            b = Binding(mac, b.ifindex, "arp", self.clock, rival=b.mac, latest=mac, disputed=True)
+            self.bound[look.source] = b
+            self.fire("arp_spoof", address, None, before)
+        elif b.mac != look.sha:
+            certain = b.firm and not b.disputed
             first = b.rival != look.sha
             alive = bool(b.rival and b.owner_after and b.owner_after + ALIVE > self.clock)
             b.rival, b.owner_after = look.sha, 0
@@ -891,15 +900,19 @@ class Screen:
                 self.fire("arp_spoof", address, None, said)
             elif b.source == "configured":
                 self.fire("arp_spoof", address, who, said + " by the configuration", **loud)
-            elif mac != look.sha:
+            elif not b.firm:
+                if first or unasked:
+                    self.fire("arp_spoof", address, None, before)
+            elif mac != look.sha and certain:
                 detail = said + "; the frame came from a third MAC"
                 self.fire("arp_spoof", address, who, detail, **loud)
-            elif alive and not first:
+            elif alive and not first and unasked and certain:
                 self.fire("arp_spoof", address, who, said + ", which still uses it", **loud)
             elif first or unasked:
                 self.fire("arp_spoof", address, who, said)
         elif mac == look.sha:
             self.alive(b, ifindex)
+            b.firm = b.firm or not unasked
         if b.latest == look.sha:
             return
         b.latest = look.sha
@@ -907,6 +920,6 @@ class Screen:
             b.window, b.changes = self.window, 0
         b.changes += 1
         if self.set["arp_mac_changes"] and b.changes >= self.set["arp_mac_changes"]:
-            culprit = who if look.sha != b.mac else None
+            culprit = who if b.firm and look.sha != b.mac else None
             detail = f"{said}; it changed hands {b.changes} times"
             self.fire("arp_spoof", address, culprit, detail)
