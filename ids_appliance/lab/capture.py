@@ -29,13 +29,14 @@ _DROPPED: Final = re.compile(r"(\d+) packets? dropped by kernel")
 class Recording:
     """tcpdump at the gateway from construction to `stop`."""
 
-    def __init__(self, lab: Lab, path: Path) -> None:
+    def __init__(self, lab: Lab, path: Path, *, snap: int = 0) -> None:
+        """Record so many bytes of each frame; 0: all."""
         self.path = path
         self._parts: list[tuple[Path, Path, subprocess.Popen[bytes]]] = []
         for interface in lab.interfaces:
             part = lab.directory / f"{path.name}-{interface}"
             report = part.with_name(part.name + ".log")
-            words = ["tcpdump", "-i", interface, "-n", "-s", "0", "-B", "65536", "-Z", "root"]
+            words = ["tcpdump", "-i", interface, "-n", "-s", f"{snap}", "-B", "65536", "-Z", "root"]
             words += ["--time-stamp-precision=nano", "-w", str(part), _once(lab)]
             with report.open("wb") as said:
                 process = lab.popen(GATEWAY, words, stderr=said)

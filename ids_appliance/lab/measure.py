@@ -125,9 +125,13 @@ def reach(lab: Lab, victims: Sequence[str], attacker: str, *, clock: Clock) -> R
 
 
 def reach_forged(lab: Lab, victim: str, attacker: str, *, port: int, clock: Clock) -> Reach:
-    """Count TCP packets to a victim's port that come from nobody of the lab."""
+    """Count SYNs to a victim's port that come from nobody of the lab.
+
+    Resets are not the attacker's: with them a gateway ends half-open connections of forged senders.
+    """
     known = " or ".join(f"src host {lab.address(h)}" for h in lab.hosts)
-    flood = f"tcp dst port {port} and dst host {lab.address(victim)} and not ({known})"
+    syn = "tcp[tcpflags] & (tcp-syn | tcp-ack) == tcp-syn"
+    flood = f"{syn} and tcp dst port {port} and dst host {lab.address(victim)} and not ({known})"
     arrived = PacketCounter(lab, victim, flood)
     return Reach(_on_its_cable(lab, attacker, flood), [arrived], clock=clock)
 
