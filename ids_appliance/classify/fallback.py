@@ -110,7 +110,7 @@ class FallbackClassifier(Classifier):
                 self._on_probe(answer)
             elif answer.seq in self._taken_over:
                 self._taken_over.discard(answer.seq)
-            elif answer.status is AnswerStatus.UNANSWERED:
+            elif answer.status is AnswerStatus.UNANSWERED or self._changed_back(answer):
                 unanswered.append(self._kept[answer.seq])
             else:
                 del self._kept[answer.seq]
@@ -139,6 +139,12 @@ class FallbackClassifier(Classifier):
                 self._owned.close()
 
     # -------------------------------------------------------------------------------------------
+
+    def _changed_back(self, answer: Answer) -> bool:
+        """A node that has changed its model and back again since: there is no other grid to encode
+        the packets with, as a STALE answer would ask for."""
+        same = self._remote.grid.model_id == self._kept[answer.seq].model_id
+        return answer.status is AnswerStatus.STALE and same
 
     def _look(self) -> None:
         """A node that is not connected is down at once, before any deadline has passed. One that

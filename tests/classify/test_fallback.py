@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ids_appliance.classify.fallback import PROBE_S, FallbackClassifier
@@ -86,6 +86,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.booleans())
+@example([("submit", 1), ("same", 0), ("answer", 1), ("other", 0)], True)
 @settings(max_examples=150, deadline=None)
 def test_no_answer_is_lost_or_doubled_whatever_the_node_does(steps, other_here):
     here, there = random_bundle(1), random_bundle(2)
