@@ -25,11 +25,11 @@ def test_fast_and_gone_afterwards(layout: str, privileged: None) -> None:
         assert time.monotonic() - begin < 5
         names = {lab.full(host) for host in lab.hosts}
         assert names <= present()
-        tool = lab.popen("dev01", ["sh", "-c", "sleep 600 & sleep 601"])
+        tool = lab.popen("dev01", ["sh", "-c", "sleep 7351 & sleep 7352"])
         scratch = lab.directory
     assert not names & present()
     assert not scratch.exists() and tool.returncode is not None
-    listed = subprocess.run(["pgrep", "-f", "sleep 60[01]"], capture_output=True, check=False)
+    listed = subprocess.run(["pgrep", "-f", "sleep 735[12]"], capture_output=True, check=False)
     assert not listed.stdout, "its own children have ended with it"
 
 
