@@ -1,11 +1,14 @@
 """Real traffic for the tests: who reaches whom, and how many packets arrive."""
 
 import contextlib
+import os
 import re
 import select
+import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -81,6 +84,35 @@ def flood(net: Network, name: str, *words: str) -> Iterator[None]:
             yield
         finally:
             sending.kill()
+
+
+@contextlib.contextmanager
+def spoofed_syns(
+    net: Network, name: str, *, via: bytes, target: tuple[str, int], pps: int
+) -> Iterator[None]:
+    """Let trafgen send SYNs from random addresses; via: MAC of the next hop."""
+    text = (
+        f"{{ eth(da={via.hex(':')}, sa={net.mac(name, 'eth0').hex(':')}, type=0x0800), "
+        f"ipv4(id=drnd(), ttl=64, saddr=drnd(), daddr={target[0]}), "
+        f"tcp(sport=drnd(), dport={target[1]}, seq=drnd(), syn, win=512) }}"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".cfg") as config:
+        config.write(text)
+        config.flush()
+        words = ["trafgen", "--dev", "eth0", "--conf", config.name, "--rate", f"{pps}pps"]
+        words += ["--cpus", "1", "--no-sock-mem", "-q"]
+        with subprocess.Popen(
+            net.command(name, *words),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as sending:
+            try:
+                time.sleep(0.5)  # trafgen says nothing when it has begun
+                assert sending.poll() is None
+                yield
+            finally:
+                os.killpg(sending.pid, signal.SIGKILL)
 
 
 class Tap:
