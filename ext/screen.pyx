@@ -72,6 +72,10 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
         mark[0] = <uint8_t>outcome
         return
     by.named = canonical(&seen, &by.sender)
+    if row[F_IS_ARP] and by.sender.family:
+        # Without a MAC only the claimed address would be left, and that may be the victim's.
+        by.named = False
+        memset(&by.sender, 0, sizeof(Sender))
     by.own = outcome == P_OWN
     by.hash = hash_who(&by.sender, s.seed)
     by.contained = not by.own and by.named and set_has(&s.contained, &by.sender, by.hash)

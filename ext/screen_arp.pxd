@@ -2,7 +2,9 @@
 #
 # A binding is not handed over to who claims it: the MAC that held it keeps it until its lease is
 # over. So the one that is named is always the newcomer, and decisively only while the old MAC is
-# still there, which a device that has changed its MAC is not.
+# still there, which a device that has changed its MAC is not. What rests on an unsolicited reply
+# alone may be a forger's that was here before us: it gives way to a claim of another kind, and
+# then nobody is accused decisively.
 
 from libc.stdlib cimport calloc, free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -15,6 +17,7 @@ from screen_rules cimport Who, begin, hits
 from screen_state cimport *
 from screen_tally cimport *
 from screen_who cimport ANSWER
+from sender cimport any_byte
 
 cdef extern from *:
     """
@@ -123,6 +126,8 @@ cdef inline void bind(State *s, uint64_t address, const uint8_t *mac, uint32_t i
     b.last = s.clock
     b.lease_ns = LEASE_NS
     b.owner_after = 0
+    b.firm = True
+    b.disputed = False
 
 
 cdef inline void _alive(State *s, Binding *b, uint32_t ifindex) noexcept nogil:
@@ -166,6 +171,7 @@ cdef inline void on_dhcp(State *s, const Look *look, const Who *by, uint32_t ifi
         if b == NULL:
             return
     b.source = B_DHCP
+    b.firm = True
     b.last = s.clock
     if lease_s:
         b.lease_ns = <int64_t>lease_s * 1000000000
@@ -175,6 +181,8 @@ cdef inline Fired *_claimed(State *s, int cue, const Look *look, const Sender *c
     # An event about an address; `culprit` NULL where nobody can be named.
     cdef Key key
     cdef Fired *f
+    if culprit != NULL and not any_byte(culprit.mac, 6):
+        culprit = NULL
     memset(&key, 0, sizeof(Key))
     key.family = 4
     key.a0 = look.ends.s0
@@ -196,6 +204,18 @@ cdef inline void _contradicts(State *s, Binding *b, const Look *look, const Who 
     cdef bint alive = b.contested and b.owner_after != 0 and b.owner_after + ALIVE_NS > s.clock
     # Sent in the name of the very MAC that it takes the address from: that one is the victim.
     cdef bint in_name = memcmp(ethernet, b.mac, 6) == 0
+    cdef bint certain = b.firm and not b.disputed
+    cdef uint8_t before[6]
+    if not b.firm and mine and not unasked:
+        memcpy(before, b.mac, 6)
+        bind(s, b.address, look.sha, b.ifindex, B_ARP)
+        b.disputed = True
+        b.contested = True
+        s.bindings.contested += 1
+        memcpy(b.rival, before, 6)
+        b.rival_last = s.clock
+        _claimed(s, CUE_DISPUTED, look, NULL, before)
+        return
     if not b.contested:
         s.bindings.contested += 1
         b.contested = True
@@ -206,9 +226,12 @@ cdef inline void _contradicts(State *s, Binding *b, const Look *look, const Who 
         _claimed(s, CUE_CHANGED, look, NULL, b.mac)
     elif b.source == B_CONFIGURED:
         _claimed(s, CUE_CONFIGURED, look, &by.sender, b.mac)
-    elif not mine:
+    elif not b.firm:
+        if first or unasked:
+            _claimed(s, CUE_DISPUTED, look, NULL, b.mac)
+    elif not mine and certain:
         _claimed(s, CUE_FORGED, look, &by.sender, b.mac)
-    elif alive and not first:
+    elif alive and not first and unasked and certain:
         _claimed(s, CUE_CONTESTED, look, &by.sender, b.mac)
     elif first or unasked:
         _claimed(s, CUE_CHANGED, look, &by.sender, b.mac)
@@ -217,7 +240,7 @@ cdef inline void _contradicts(State *s, Binding *b, const Look *look, const Who 
 cdef inline void _flips(State *s, Binding *b, const Look *look, const Who *by) noexcept nogil:
     # How often an address changes hands in a window.
     cdef Fired *f
-    cdef bint culprit = memcmp(look.sha, b.mac, 6) != 0
+    cdef bint culprit = b.firm and memcmp(look.sha, b.mac, 6) != 0
     if memcmp(b.latest, look.sha, 6) == 0:
         return
     memcpy(b.latest, look.sha, 6)
@@ -249,10 +272,14 @@ cdef inline void _claim(State *s, const Look *look, const Who *by, const uint8_t
     if b == NULL or not binding_holds(b, s.clock):
         if memcmp(ethernet, look.sha, 6) == 0:  # else it speaks for another: nothing to learn
             bind(s, look.ends.s0, look.sha, ifindex, B_ARP)
+            b = binding_find(&s.bindings, look.ends.s0)
+            if b != NULL:
+                b.firm = not unasked
         return
     if memcmp(b.mac, look.sha, 6) == 0:
         if memcmp(ethernet, look.sha, 6) == 0:
             _alive(s, b, ifindex)
+            b.firm = b.firm or not unasked
     else:
         _contradicts(s, b, look, by, ethernet, unasked)
     _flips(s, b, look, by)
@@ -304,11 +331,11 @@ cdef inline void on_arp(State *s, const Look *look, const Who *by, const uint8_t
             standing[0] |= ANSWER
     elif look.op != 1:
         return
-    if not by.counts or not by.named or s.limits.unsolicited == 0:
+    if not by.counts or s.limits.unsolicited == 0:
         return
     if look.ends.s0 and any_claim(look.sha):
         _claim(s, look, by, ethernet, ifindex, unasked)
-    if unasked:
+    if unasked and by.named:
         memset(&key, 0, sizeof(Key))
         key.who = by.sender
         tally = count(s, T_ARP_REPLIES, &key)

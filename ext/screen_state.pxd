@@ -61,6 +61,7 @@ cdef enum:
     CUE_GATEWAY = 8         # an address of ours
     CUE_FORGED = 9          # another Ethernet source than the ARP packet says
     CUE_HOSTS = 10
+    CUE_DISPUTED = 11       # against a binding that rests on an unsolicited reply
 
 cdef enum:
     MAX_FIRED = 1024        # events of one call
@@ -94,6 +95,8 @@ cdef struct Binding:
     uint8_t rival[6]        # who claims the address as well
     uint8_t latest[6]       # of the latest claim
     uint8_t source          # B_*
+    bint firm               # not only from replies that nobody asked for
+    bint disputed           # it was taken from one that was not firm: nothing of it is certain
     bint contested          # there is a rival
     uint32_t ifindex
     int64_t last            # when the bound MAC was last seen with it

@@ -94,6 +94,8 @@ cdef inline str _claim_detail(const Fired *f):
     said = f"{_target(&f.key, False)} is claimed by {_mac(f.mac)}"
     if f.cue == CUE_GATEWAY:
         return said + ", and is the gateway's own"
+    if f.cue == CUE_DISPUTED:
+        return f"{said}, and was claimed by {_mac(f.bound)} before"
     said += f", and belongs to {_mac(f.bound)}"
     if f.cue == CUE_CHANGES:
         return f"{said}; it changed hands {f.a} times"

@@ -45,6 +45,7 @@ SMALL = EVERYTHING | {
     "arp_unsolicited": 3,
     "arp_mac_changes": 3,
     "connection_rate": 3,
+    "unsolicited_answers": 2,
 }
 Event = tuple[Any, ...]
 

@@ -301,6 +301,36 @@ def test_decisive_once_the_old_mac_still_uses_its_address() -> None:
     assert screen.binding_of(ADDRESS)[1] == MAC
 
 
+def test_who_was_here_first_by_unsolicited_replies_is_not_believed() -> None:
+    # The forger poisons before the appliance starts; the owner answers when it is asked.
+    screen = screen_of()
+    frames = [claim(THIRD_MAC, ADDRESS, 1 + i) for i in range(3)]
+    frames.append(sent(OTHER_MAC, t.arp(1, OTHER_MAC, OTHER, ADDRESS), 5, 0x0806))
+    frames.append(claim(MAC, ADDRESS, 5.1))
+    (event,) = fired(screen, frames)
+    assert event[4] is None and not event[6] and "was claimed by" in event[5]
+    assert screen.binding_of(ADDRESS)[1] == MAC
+    events = []
+    for i in range(20):
+        packet_ = t.ip(ADDRESS, OTHER, 17, t.udp((1, 2)))
+        events += fired(
+            screen, [claim(THIRD_MAC, ADDRESS, 7 + 2 * i), sent(MAC, packet_, 8 + 2 * i)]
+        )
+    assert {(e[4], e[6]) for e in events} == {(name(THIRD_MAC), False)}
+
+
+def test_a_forger_by_requests_is_named_but_not_decisively() -> None:
+    screen = screen_of()
+    run(screen, [claim(MAC, ADDRESS, 1, op=1)])
+    events = []
+    for i in range(10):
+        events += fired(
+            screen, [claim(THIRD_MAC, ADDRESS, 2 + i, op=1), claim(MAC, ADDRESS, 2.5 + i)]
+        )
+    assert {(e[4], e[6]) for e in events} >= {(name(THIRD_MAC), False)}
+    assert not [e for e in events if e[6] or (e[4] == name(MAC) and "ARP replies" not in e[5])]
+
+
 def test_the_owner_that_comes_back_is_not_the_culprit() -> None:
     # Idle for half an hour while another claimed its address: its own claims accuse nobody.
     screen = screen_of()
@@ -329,6 +359,14 @@ def test_in_the_name_of_the_victim_nobody_is_named() -> None:
     forged = sent(OTHER_MAC, t.arp(2, THIRD_MAC, ADDRESS, OTHER), 2, 0x0806)
     (event,) = fired(screen, [forged])
     assert event[4] == name(OTHER_MAC) and event[6] and "third MAC" in event[5]
+
+
+def test_without_a_mac_nobody_is_named_for_a_claim() -> None:
+    screen = screen_of()
+    run(screen, [claim(MAC, ADDRESS, 1, op=1)])
+    forged = sent(bytes(6), t.arp(2, THIRD_MAC, ADDRESS, OTHER), 2, 0x0806)
+    (event,) = fired(screen, [forged])
+    assert event[4] is None and not event[6]
 
 
 def test_unsolicited_replies() -> None:

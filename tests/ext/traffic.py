@@ -134,6 +134,8 @@ class Story:
         sha = self.mac() if self.choose(10) == 0 else mac
         asked = (*(d[1] for d in DEVICES), GATEWAY4, address)[self.choose(8)]
         packet = arp(1 + self.choose(2), sha, address, asked)
+        if self.choose(20) == 0:
+            mac = bytes(6)
         return self.sent(ethernet(mac, packet, 0x0806), mac)
 
     def dhcp(self) -> Sent:

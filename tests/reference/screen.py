@@ -536,6 +536,8 @@ class Screen:
             return judged.outcome, 0
         own = judged.outcome == OWN
         who = canonical(judged.side, ifindex, judged.mac, judged.address)
+        if packet.layer3(data, linktype, set())[0] == packet.ARP and who and who[1]:
+            who = None  # an address that is claimed names nobody
         by = By(who, own, not own and who in self.contained)
         look = look_at(data, linktype, direction)
         bare = look.kind == "tcp" and look.flags & (SYN | ACK | RST | FIN) == SYN
@@ -855,11 +857,11 @@ class Screen:
             answer = 0 if unasked else ANSWER
         elif look.op != 1:
             return 0
-        if not by.counts or by.who is None or not self.set["arp_unsolicited"]:
+        if not by.counts or not self.set["arp_unsolicited"]:
             return answer
         if any(look.source) and any(look.sha) and not look.sha[0] & 1:
             self.claim(look, by.who, mac, ifindex, unasked, host)
-        if unasked:
+        if unasked and by.who is not None:
             t = self.tally("replies", "arp_unsolicited", by.who)
             assert t is not None
             t.total += 1
@@ -869,14 +871,20 @@ class Screen:
         return answer
 
     def claim(
-        self, look: Look, who: Who, mac: bytes, ifindex: int, unasked: bool, host: packet.Host
+        self,
+        look: Look,
+        who: Who | None,
+        mac: bytes,
+        ifindex: int,
+        unasked: bool,
+        host: packet.Host,
     ) -> None:
         address = str(ipaddress.ip_address(look.source))
         said = f"{address} is claimed by {look.sha.hex(':')}"
         if look.source in host.addresses and host.macs:
             if look.sha not in host.macs:
                 detail = said + ", and is the gateway's own"
-                self.fire("arp_spoof", address, who, detail, decisive=True, loud=True)
+                self.fire("arp_spoof", address, who, detail, decisive=who is not None, loud=True)
             return
         b = self.bound.get(look.source)
         if b is None or not self.holds_still(b):
@@ -895,7 +903,7 @@ class Screen:
             first = b.rival != look.sha
             alive = bool(b.rival and b.owner_after and b.owner_after + ALIVE > self.clock)
             b.rival, b.owner_after = look.sha, 0
-            loud = {"decisive": True, "loud": True}
+            loud = {"decisive": who is not None, "loud": True}
             if mac == b.mac:
                 self.fire("arp_spoof", address, None, said)
             elif b.source == "configured":
