@@ -105,6 +105,7 @@ class FallbackClassifier(Classifier):
             ready += self._take_over(list(self._kept.values()))
         wait_s = 0.0 if ready or not self._kept else timeout_s
         unanswered = []
+        mine = []
         for answer in self._remote.answers(wait_s):
             if answer.seq == self._probe:
                 self._on_probe(answer)
@@ -112,13 +113,15 @@ class FallbackClassifier(Classifier):
                 self._taken_over.discard(answer.seq)
             elif answer.status is AnswerStatus.UNANSWERED or self._changed_back(answer):
                 unanswered.append(self._kept[answer.seq])
+            elif answer.status is AnswerStatus.STALE and self._known_here(answer):
+                mine.append(self._kept[answer.seq])
             else:
                 del self._kept[answer.seq]
                 ready.append(answer)
         if unanswered:
             self._lost()
-            for request in unanswered:
-                ready += self._judge(request)
+        for request in (*unanswered, *mine):
+            ready += self._judge(request)
         return ready
 
     def counters(self) -> dict[str, int]:
@@ -145,6 +148,11 @@ class FallbackClassifier(Classifier):
         the packets with, as a STALE answer would ask for."""
         same = self._remote.grid.model_id == self._kept[answer.seq].model_id
         return answer.status is AnswerStatus.STALE and same
+
+    def _known_here(self, answer: Answer) -> bool:
+        """The forest here is the one that was asked for."""
+        assert self._local is not None
+        return self._local.grid.model_id == self._kept[answer.seq].model_id
 
     def _look(self) -> None:
         """A node that is not connected is down at once, before any deadline has passed. One that

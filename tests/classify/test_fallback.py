@@ -87,6 +87,7 @@ STEPS = st.lists(
 
 @given(STEPS, st.booleans())
 @example([("submit", 1), ("same", 0), ("answer", 1), ("other", 0)], True)
+@example([("submit", 1), ("submit", 1), ("lose", 1), ("other", 0), ("answer", 1)], False)
 @settings(max_examples=150, deadline=None)
 def test_no_answer_is_lost_or_doubled_whatever_the_node_does(steps, other_here):
     here, there = random_bundle(1), random_bundle(2)
