@@ -15,7 +15,6 @@ from ids_appliance import assemble
 from ids_appliance.capture.ring import RingOptions
 from ids_appliance.classify.switch import SwitchClassifier
 from ids_appliance.config import Config
-from ids_appliance.enforce.dryrun import DryRunEnforcer
 from ids_appliance.enforce.nftables import NftEnforcer
 from ids_appliance.errors import InterfaceError
 from ids_appliance.gateway import classifiers
@@ -31,18 +30,16 @@ from ids_appliance.gateway.keeper import Keeper
 from ids_appliance.gateway.network import Interfaces, known_hosts
 from ids_appliance.gateway.protection import layout_above, protected_sets, router_macs
 from ids_appliance.gateway.sockets import panicked
+from ids_appliance.gateway.stages import make_enforcer, make_policy
 from ids_appliance.gateway.stories import Stories, sender_name
 from ids_appliance.gateway.surroundings import greet, look
 from ids_appliance.pipeline import Limits, Pipeline
 from ids_appliance.policy.allow import AllowList
 from ids_appliance.policy.book import Clock
-from ids_appliance.policy.bounds import doubts, read_bounds
 from ids_appliance.policy.guard import Guard
 from ids_appliance.policy.kept import restore, snapshot
 from ids_appliance.policy.ledger import Effect, Ledger
-from ids_appliance.policy.per_packet import PerPacketPolicy
 from ids_appliance.policy.protect import Protection, SystemFound
-from ids_appliance.policy.sequential import SequentialPolicy
 from ids_appliance.telemetry.devices import Devices
 from ids_appliance.telemetry.events import EventLog
 from ids_appliance.trigger import embedded, filter
@@ -174,7 +171,14 @@ class Gateway:
         self.keeper = Keeper(Path(config.state_dir), clocks=clocks)
         stack.callback(self.keeper.close)
         self._kernel_sets = protected_sets(guard, self._found_now)
-        self.enforcer = self._make_enforcer()
+        self.enforcer = make_enforcer(
+            config,
+            self._kernel_sets,
+            names=self.live.names,
+            above=layout_above(self._found_now),
+            clock=clocks.monotonic,
+            on_note=lambda kind, line: self.stories.health("enforcement", kind, line),
+        )
         self.kernel = Enforcement(
             self.enforcer,
             reconcile_s=config.enforce.reconcile_s,
@@ -185,7 +189,11 @@ class Gateway:
         self.manual = ManualTrigger()
         parts = Parts(
             screen=screen,
-            policy=self._policy(),
+            policy=make_policy(
+                config.policy,
+                self.classifier.grid.model_id,
+                on_doubt=lambda line: self.stories.health("evidence", "warning", line),
+            ),
             ledger=self.ledger,
             kernel=self.kernel,
             ifindex=self.interfaces.index,
@@ -199,34 +207,6 @@ class Gateway:
             tell=self._told,
             on_answer=self._answered,
         )
-
-    def _policy(self) -> SequentialPolicy | PerPacketPolicy:
-        if self.config.policy.kind == "per_packet":
-            return PerPacketPolicy(self.config.policy)
-        bounds = read_bounds(self.config.policy.bounds)
-        for line in doubts(bounds, self.config.policy, self.classifier.grid.model_id):
-            self.stories.health("evidence", "warning", line)
-        return SequentialPolicy(self.config.policy, bounds)
-
-    def _make_enforcer(self) -> NftEnforcer | DryRunEnforcer:
-        config = self.config
-        if config.enforce.backend == "dry-run":
-            return DryRunEnforcer(
-                config.enforce,
-                interfaces=self.live.names,
-                protected=self._kernel_sets,
-                clock=self.clocks.monotonic,
-            )
-        enforcer = NftEnforcer(
-            config.enforce,
-            interfaces=self.live.names,
-            above=layout_above(self._found_now),
-            protected=self._kernel_sets,
-            clock=self.clocks.monotonic,
-            on_note=lambda kind, line: self.stories.health("enforcement", kind, line),
-        )
-        enforcer.open()
-        return enforcer
 
     def _take_up(self) -> None:
         """Let decisions of the last run hold again, with the time that is left of them."""
