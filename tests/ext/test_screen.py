@@ -1,6 +1,7 @@
 """The compiled prescreener against its slow twin, and each rule at its threshold."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ids_appliance._features import HostIdentity
 from ids_appliance._screen import Screen
+from ids_appliance.capture.file import CaptureFile
 from ids_appliance.types import SENDER, Outcome, Standing
 from tests.ext import traffic as t
 from tests.ext.screening import (
@@ -23,6 +26,7 @@ from tests.ext.screening import (
     run,
 )
 from tests.ext.traffic import BEYOND, DEVICES, GATEWAY4, GATEWAY_MAC, Sent, Story
+from tests.reference import packet
 from tests.reference import screen as twin
 
 
@@ -503,3 +507,83 @@ def test_a_source_that_lies_about_its_buffer_is_refused() -> None:
         screen.screen(data, table, IDENTITY[:-1], marks)
     with pytest.raises(ValueError, match="28 bytes"):
         screen.name(b"short")
+
+
+# --- real captures --------------------------------------------------------------------------------
+
+CAPTURES = (
+    "chrissanders/nmap_syn_scan.pcap.gz",
+    "pcaphunt/tcp_ack_scan.pcap.gz",
+    "pcaphunt/udp_scan.pcap.gz",
+    "pcaphunt/tcp_syn_ping_sweep.pcap.gz",
+    "pcaphunt/arp_scan.pcap.gz",
+    "padmavatisb/hping_syn_flood.pcap.gz",
+    "sniperdz/arp_spoof_gateway.pcap.gz",
+    "frowing33/arp_mitm.pcap.gz",
+    "frowing33/dhcp_starvation.pcap.gz",
+    "vincent4player/arp_mitm_docker.pcap.gz",
+    "zeek_nmapvsn/nmap-vsn.pcap.gz",
+    "allkahra_final/flood_01.pcap.gz",
+    "suricata_ipv6/rsmurf6.pcap.gz",
+    "ndpi_lab1/ethereum.pcap.gz",
+)
+FORGERS = {  # capture -> the MAC that forges, from the manifest
+    "sniperdz/arp_spoof_gateway.pcap.gz": "b4:b6:86:fb:db:07",
+    "frowing33/arp_spoof.pcap.gz": "08:00:27:9c:b3:fe",
+    "frowing33/arp_mitm.pcap.gz": "08:00:27:9c:b3:fe",
+    "vincent4player/arp_mitm_docker.pcap.gz": "02:42:ac:12:00:03",
+}
+
+
+def frames_of(path: Path) -> list[Sent]:
+    found = []
+    for read in CaptureFile(path).batches():
+        if read is None:
+            continue
+        for f in read.frames:
+            start = int(f["offset"])
+            data = bytes(read.data[start : start + int(f["caplen"])])
+            found.append(Sent(data, int(f["timestamp_ns"]), 255, int(f["linktype"]), 0))
+    return found
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name_", CAPTURES)
+def test_twin_agrees_on_captures(data_dir: Path, name_: str) -> None:
+    path = data_dir / name_
+    if not path.is_file():
+        pytest.skip("not among the captures here")
+    frames = frames_of(path)[:3000]
+    foreign, nobody = HostIdentity().packed(), packet.Host()
+    screen, slow, rng = Screen(DEFAULTS), twin.Screen(DEFAULTS), random.Random(name_)
+    at = 0
+    while at < len(frames):
+        part = frames[at : at + rng.choice((1, 3, 17, 200))]
+        at += len(part)
+        data, table = batch(part)
+        marks = np.zeros(len(part), np.uint8)
+        events = screen.screen(data, table, foreign, marks)
+        expected = []
+        for i, f in enumerate(part):
+            slow.index = i
+            expected.append(slow.frame(f.data, f.linktype, 255, f.time_ns, 0, nobody))
+        assert list(zip(marks.tolist(), table["standing"].tolist(), strict=True)) == expected
+        assert events == slow.events
+        slow.events = []
+    screen.expire(frames[-1].time_ns + 10 * S)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name_", FORGERS)
+def test_the_forger_is_accused_and_not_the_owner(data_dir: Path, name_: str) -> None:
+    path = data_dir / name_
+    if not path.is_file():
+        pytest.skip("not among the captures here")
+    forger = twin.record((0, 0, 0, bytes.fromhex(FORGERS[name_].replace(":", "")), b""))
+    frames = frames_of(path)
+    data, table = batch(frames)
+    marks = np.zeros(len(frames), np.uint8)
+    events = Screen(DEFAULTS).screen(data, table, HostIdentity().packed(), marks)
+    spoofs = [e for e in events if e[0] == "arp_spoof"]
+    assert spoofs
+    assert {e[4] for e in spoofs} <= {forger, None}
