@@ -32,6 +32,7 @@ PACKAGES: Final = {
     "mosquitto": "mosquitto",
     "mosquitto_pub": "mosquitto-clients",
     "mosquitto_sub": "mosquitto-clients",
+    "nft": "nftables",
     "nmap": "nmap",
     "tcpdump": "tcpdump",
     "tcpreplay": "tcpreplay",

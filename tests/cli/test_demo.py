@@ -6,7 +6,7 @@ import psutil
 
 
 def test_the_demo_agrees_and_leaves_nothing_running(ids, model, tmp_path):
-    done = ids("demo", "--model", model, "--out", tmp_path / "out")
+    done = ids("demo", "--recorded", "--model", model, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert text.count("bit for bit") == 3

@@ -31,7 +31,7 @@ STREAMS: Final = (("dev03", "server"), ("server", "dev07"), ("phone", "dev08"), 
 """Ordinary flows whose losses are counted: out, in, across and back."""
 STREAM_PACE_S: Final = 0.01
 NEWCOMER_PACE_S: Final = 0.1
-DOWNLOAD_MBIT: Final = 80
+DOWNLOAD_MBIT: Final = 50
 LOOK_S: Final = 0.1
 _SO_ATTACH_FILTER: Final = 26
 _SO_TIMESTAMPNS: Final = 35
