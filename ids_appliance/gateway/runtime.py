@@ -94,6 +94,7 @@ class Gateway:
         self._due_ns = self._look_due_ns = 0
         self._filtered = False
         self._down = False
+        self._shed = 0
         self._held = ""
 
     def __enter__(self) -> "Gateway":
@@ -256,12 +257,23 @@ class Gateway:
                 else ("up", "the node judges")
             )
             self.stories.health("node", state, line)
+        self.ledger.failing_closed = self._failing_closed()
         if panicked(Path(self.config.run_dir)) and self.ledger.enforcing:
             # Ordered while this loop stood still, and lost.
             self.panic()
             self.stories.health("gateway", "warning", PANICKED)
         self._save()
         self.every_second()
+
+    def _failing_closed(self) -> str:
+        """Return why whom a trigger names is limited unjudged, where the configuration asks."""
+        before, self._shed = self._shed, self.pipeline.counters()["shed"]
+        failure = self.config.failure
+        if self._down and failure.on_classifier_down == "closed":
+            return "no classifier answers (on_classifier_down: closed)"
+        if self._shed > before and failure.on_queue_full == "closed":
+            return "packets are given up (on_queue_full: closed)"
+        return ""
 
     def _save(self, *, force: bool = False) -> None:
         for line in self.keeper.notes():

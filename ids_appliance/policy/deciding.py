@@ -46,6 +46,10 @@ class Deciding(Book):
                 self.note("refused", subject, "a rule alone decides about MACs only")
                 return None
             return self._consider(subject, wanted)
+        if self.failing_closed and before is None:
+            # Nobody can judge its packets, and people would rather slow down whom a rule names.
+            why = f"{self.failing_closed}; {why}"
+            return self._consider(subject, replace(wanted, response=Response.RATE_LIMIT, why=why))
         if before is not None and before.alone and not before.probation and not before.by_hand:
             # The second witness comes later than the first.
             both = f"{event.rule} after evidence alone: {event.detail[:200]}"
