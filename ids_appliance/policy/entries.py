@@ -148,7 +148,7 @@ def elements(entries: Iterable[Entry], view: View) -> tuple[Element, ...]:
     layout = view.layout
     for entry in entries:
         text = str(entry.network) if entry.network is not None else None
-        if entry.mac:
+        if entry.mac and (not entry.interface or layout.protected_side(entry.interface)):
             ports = layout.ports(entry.interface) or tuple(sorted(layout.captured))
             found.update({Element(port, entry.mac, text): None for port in ports})
             continue

@@ -64,6 +64,8 @@ class Guard:
             return of_address(named.network.network_address.packed)
         if not named.address:
             raise SubjectError(f"{text!r} is a network: write one ADDRESS, or a MAC")
+        if named.address in self.protection.found.addresses:
+            return of_address(named.address)
         known = view.hosts.of_address(named.address)
         if known is not None:
             return Subject(Kind.MAC, known[1], interface=known[0])
