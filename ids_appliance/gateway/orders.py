@@ -78,7 +78,7 @@ class Orders:
             decisions=len(gateway.ledger.standing),
             intended=intended,
             found=max(0, intended - missing),
-            alarms=tuple(gateway.alarms()),
+            alarms=tuple(alarms(gateway)),
             counters=counters,
         )
 
@@ -286,3 +286,21 @@ def _entry(row: Allowed) -> AllowEntry:
     return AllowEntry(
         text=row.text, interface=row.interface, since_ns=row.since_ns, comment=row.comment
     )
+
+
+def alarms(gateway: Gateway) -> list[str]:
+    """Return what needs somebody's attention, one line each, the worst first."""
+    found = []
+    if held := gateway.ledger.held_because():
+        found.append(held)
+    if gateway.live.source.down:
+        found.append(f"not captured at the moment: {', '.join(gateway.live.source.down)}")
+    if gateway.node_down:
+        policy = gateway.config.failure.on_classifier_down
+        found.append(f"the node does not answer (on_classifier_down: {policy})")
+    if gateway.log.problem:
+        found.append(f"events are not written: {gateway.log.problem}")
+    compared = gateway.reconciled
+    if compared is not None and compared.found < compared.intended:
+        found.append(f"the kernel had {compared.found} of {compared.intended} elements")
+    return found

@@ -26,6 +26,7 @@ from ids_appliance.gateway.appliance import (
     give_up_under_pressure,
 )
 from ids_appliance.gateway.enforcement import Answer, Enforcement
+from ids_appliance.gateway.healing import Healing
 from ids_appliance.gateway.keeper import Keeper
 from ids_appliance.gateway.network import Interfaces, known_hosts
 from ids_appliance.gateway.protection import layout_above, protected_sets, router_macs
@@ -201,6 +202,13 @@ class Gateway:
             triggers=(self.manual, SampleTrigger(config.window)),
         )
         self.screen = screen
+        self.healing = Healing(
+            screen,
+            self.interfaces,
+            clock=clocks.monotonic,
+            on_note=lambda kind, line: self.stories.health("enforcement", kind, line),
+        )
+        self._heals = config.enforce.heal_arp and config.enforce.backend == "nftables"
         self.appliance = Appliance(
             config,
             parts,
@@ -230,6 +238,7 @@ class Gateway:
         self.between()
         if self.kernel.waiting:
             self.appliance.settle()
+        self.healing.tick()
         now_ns = self.clocks.monotonic_ns()
         if self.live.source.changes != self._changes:
             self._changes = self.live.source.changes
@@ -308,6 +317,7 @@ class Gateway:
             self.live.source.counters()
             | asked
             | {f"rule_{name}": n for name, n in self._rules.items()}
+            | self.healing.counters()
             | self.more_counters()
             | self.appliance.counters()
             | self.pipeline.counters()
@@ -315,22 +325,10 @@ class Gateway:
             | {"state_saves": self.keeper.saved}
         )
 
-    def alarms(self) -> list[str]:
-        """Return what needs somebody's attention, one line each, the worst first."""
-        found = []
-        if held := self.ledger.held_because():
-            found.append(held)
-        if self.live.source.down:
-            found.append(f"not captured at the moment: {', '.join(self.live.source.down)}")
-        if self._down:
-            policy = self.config.failure.on_classifier_down
-            found.append(f"the node does not answer (on_classifier_down: {policy})")
-        if self.log.problem:
-            found.append(f"events are not written: {self.log.problem}")
-        compared = self.reconciled
-        if compared is not None and compared.found < compared.intended:
-            found.append(f"the kernel had {compared.found} of {compared.intended} elements")
-        return found
+    @property
+    def node_down(self) -> bool:
+        """The node that should judge is known not to answer."""
+        return self._down
 
     def wall_of(self, packet_ns: int) -> int:
         """Return a packet's time as nanoseconds since the epoch: it is that."""
@@ -385,6 +383,9 @@ class Gateway:
             self._filter(not what.opened)
         elif isinstance(what, TriggerEvent):
             self._rules[what.rule] += 1
+            self.healing.saw(what)
+        elif isinstance(what, Applied) and self._heals:
+            self.healing.acted(what)
         self.stories.tell(what)
 
     def _answered(self, what: Answer) -> None:
