@@ -118,7 +118,7 @@ class Orders:
             triggers=tuple(
                 TriggerInfo(
                     rule=event.rule,
-                    timestamp_ns=gateway.wall_of(event.timestamp_ns),
+                    timestamp_ns=event.timestamp_ns,
                     detail=event.detail,
                 )
                 for event in account.events

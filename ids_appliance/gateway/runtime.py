@@ -330,10 +330,6 @@ class Gateway:
         """The node that should judge is known not to answer."""
         return self._down
 
-    def wall_of(self, packet_ns: int) -> int:
-        """Return a packet's time as nanoseconds since the epoch: it is that."""
-        return packet_ns
-
     def wall_of_monotonic(self, monotonic_ns: int) -> int:
         """Return a time of the monotonic clock as nanoseconds since the epoch."""
         return self.clocks.wall_ns() - self.clocks.monotonic_ns() + monotonic_ns
