@@ -279,7 +279,8 @@ class Failure(Section, frozen=True, forbid_unknown_fields=True):
     on_classifier_down: Literal["local", "open", "closed"] = "local"
     """local: judge here; open: packets pass unjudged; closed: what a trigger names is limited."""
     on_queue_full: Literal["open", "closed"] = "open"
-    """open: packets that find the queue full pass; closed: they are dropped (inline capture)."""
+    """More new cells than can be judged. open: their packets pass unjudged, counted; closed: while
+    that goes on, what a trigger names is limited."""
     on_overload: tuple[Literal["cleared", "unnamed", "suspect"], ...] = (
         "cleared",
         "unnamed",

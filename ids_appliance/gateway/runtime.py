@@ -50,8 +50,8 @@ from ids_appliance.trigger.window import Change
 from ids_appliance.types import Applied, Reconciled, TriggerEvent
 
 SECOND_NS: Final = 10**9
-PANICKED: Final = "panic: only observing; `ids-appliance enforce on` goes on"
 """How often what is not about packets is looked after."""
+PANICKED: Final = "panic: only observing; `ids-appliance enforce on` goes on"
 SURROUNDINGS_NS: Final = 5 * SECOND_NS
 """How often routes, DNS servers, neighbours and sessions are looked at without being told."""
 
