@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ids_appliance.config import Enforce
+from ids_appliance.enforce.chains import Layout
 from ids_appliance.enforce.elements import HOSTS, PORTS, Place, address_text, quoted, timed
 from ids_appliance.enforce.generation import generation
 from ids_appliance.enforce.nft import Nft, NftError
@@ -11,7 +12,7 @@ from ids_appliance.enforce.owner import Owner, this_process
 from ids_appliance.enforce.probe import Capabilities, probe
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.enforce.reconcile import CHUNK
-from ids_appliance.enforce.ruleset import MAX_PROVEN, PROVEN_S, SCHEMA, Layout
+from ids_appliance.enforce.ruleset import MAX_PROVEN, PROVEN_S, SCHEMA
 from ids_appliance.enforce.tables import Tables, present
 from ids_appliance.errors import EnforceError
 

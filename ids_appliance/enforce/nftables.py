@@ -94,11 +94,11 @@ class NftEnforcer:
         """Protect others from now on; a decision about one who is protected now is let go of."""
         with self._lock:
             self._let_go([s for s in self._subjects() if protected.refuses(s)])
-            if not self._open:
+            before, routed = bool(self._there.protected.routers), bool(protected.routers)
+            if not self._open or before != routed:
                 self._there.protected = protected
             elif not self._there.protect(protected):
                 self._make()
-            routed = bool(protected.routers)
             for one in self._intention.all():
                 decision = one.decision
                 found = places(decision.subject, decision.response, routed_ports=routed)
@@ -107,7 +107,8 @@ class NftEnforcer:
                     self._intention.restore(
                         Standing(decision, one.ends_s, tuple(found), one.serial)
                     )
-                    self._full_due = 0.0
+            if self._open and before != routed:
+                self._make()  # with rules for routers, or without
 
     def set_interfaces(self, names: Sequence[str], *, above: Sequence[str] = ()) -> None:
         """Capture other ports from now on; names may be absent for now."""

@@ -4,12 +4,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from ids_appliance.enforce.chains import Layout
 from ids_appliance.enforce.elements import HOSTS, PORTS, SETS, TABLES, Place, listed
 from ids_appliance.enforce.nft import TERSE, Nft, NftError
 from ids_appliance.enforce.owner import Owner, owner_of
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.enforce.reconcile import CHUNK, adding, by_table
-from ids_appliance.enforce.ruleset import COUNTERS, Layout, replaced, table
+from ids_appliance.enforce.ruleset import COUNTERS, replaced, table
 from ids_appliance.errors import EnforceError
 
 _EMPTY: Final = ProtectedSets()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ids_appliance.enforce.chains import chain_of
 from ids_appliance.enforce.elements import (
     HOSTS,
     PORTS,
@@ -20,7 +21,6 @@ from ids_appliance.enforce.elements import (
 )
 from ids_appliance.enforce.owner import Owner, owner_of, this_process
 from ids_appliance.enforce.protected import ProtectedSets
-from ids_appliance.enforce.ruleset import chain_of
 from ids_appliance.errors import EnforceError
 from ids_appliance.types import Kind, Response, Subject
 

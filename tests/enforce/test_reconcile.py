@@ -54,7 +54,7 @@ class TestTheKernel:
             ("delete table inet ids_hosts", True),
             ("flush ruleset", True),
             ("flush table netdev ids_ports", True),
-            ("flush chain inet ids_hosts beyond", True),
+            ("flush chain inet ids_hosts beyond4", True),
             ("delete chain netdev ids_ports on_lan1", True),
             ("add rule netdev ids_ports screen accept", True),
             ("insert rule inet ids_hosts arriving accept", True),
@@ -118,7 +118,7 @@ class TestTheKernel:
     def test_a_bad_element_costs_itself_only(self, routed: Scene) -> None:
         enforcer = routed.enforcer()
         # The set of another type than ours makes one of three elements impossible.
-        routed.nft(enforcer, "flush chain netdev ids_ports screen")
+        routed.nft(enforcer, "flush chain netdev ids_ports ipv4")
         routed.nft(enforcer, "delete set netdev ids_ports lan_quarantine4")
         answers = routed.apply(
             enforcer,
