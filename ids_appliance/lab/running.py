@@ -81,6 +81,10 @@ class Thread:
         """Running."""
         return not self._thread.is_alive()
 
+    def join(self, limit_s: float) -> None:
+        """Wait for its end at most so long, and let it run on otherwise."""
+        self._thread.join(limit_s)
+
     def stop(self) -> None:
         """Running."""
         self._over.set()

@@ -5,7 +5,7 @@ port is closed to everybody new. Forest alone: every packet is judged, and its e
 without any word of a rule. Both are replays of the act's capture through the same stages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,12 @@ from ids_appliance import assemble
 from ids_appliance._features import HostIdentity
 from ids_appliance.config import Config, Enforce, Trigger, Window
 from ids_appliance.gateway.offline import offline_parts
-from ids_appliance.gateway.replay import INTERFACE, MALICIOUS, Label, Replay, Replayed
+from ids_appliance.gateway.replay import INTERFACE, Label, Replay, Replayed
 from ids_appliance.policy.subjects import subject_of, subject_text
 from ids_appliance.types import Kind
 
 FOUND_SHARE: Final = 0.9
-"""An attack is stopped if so many of its senders are cut off: of forged ones there are thousands,
-and a few of their first packets come before anything can be known."""
+"""An attack is stopped if so many of its senders are cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,13 @@ class Verdict:
     """Packets put to the forest."""
 
     def words(self) -> str:
-        """Say it in a table's cell."""
+        """Say it in a table's cell, of at most 26 columns for names as short as the lab's."""
         stopped = {None: "", True: "stops it", False: "misses it"}[self.stopped]
-        wronged = f"cuts off {len(self.wronged)} ordinary" if self.wronged else ""
-        return ", ".join(filter(None, (stopped, wronged))) or "leaves all alone"
+        harm = f"cuts off {len(self.wronged)} others" if self.wronged else ""
+        if len(self.wronged) == 1:
+            (whom,) = self.wronged
+            harm = f"closes {whom}" if ":" in whom else f"cuts off {whom}"
+        return ", ".join(filter(None, (stopped, harm))) or "leaves all alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +58,23 @@ class Alone:
 class Judges:
     """Replays of acts on one model.
 
-    names: MAC or address (text) -> name. host: who the gateway was.
+    name: who a MAC, an address or a VICTIM:PORT is. host: who the gateway was. allowed: names on
+    the allow list, about whom nobody decides.
     """
 
     def __init__(
-        self, model: Path, host: HostIdentity, names: dict[str, str], *, window_s: float
+        self,
+        model: Path,
+        host: HostIdentity,
+        name: Callable[[str], str],
+        *,
+        window_s: float,
+        allowed: Sequence[str] = (),
     ) -> None:
         self._model = model
         self._host = host
-        self._names = names
+        self._name_of = name
+        self._allowed = allowed
         self._config = Config(
             interfaces=(INTERFACE,),
             window=Window(window_s=window_s),
@@ -96,25 +106,22 @@ class Judges:
         self, replayed: Replayed, accused: set[bytes], *, attacked: bool, judged: int
     ) -> Verdict:
         senders = replayed.senders.values()
-        # Bystanders of a spoofer's lies send a packet or two that its rule also matches.
-        attackers = sum(sent.frames[MALICIOUS] > 0 for sent in senders)
+        floods = {flood for sent in senders for flood in sent.flooding}
+        attackers = sum(sent.attacker for sent in senders)
         found = len(replayed.found(accused))
-        wronged = [self._name(who) for who in replayed.wronged(accused)]
-        real = {flood for sent in senders for flood in sent.flooding}
-        floods = [who for who in accused - real if _is_flood(who)]
-        wronged += [f"everybody new to {self._name(who)}" for who in floods]
+        # A flood that is held back is stopped, whatever its forged senders are called.
+        stopped = bool(floods & accused) or found >= FOUND_SHARE * attackers > 0
+        wronged = {self._name(who) for who in replayed.wronged(accused)}
+        wronged |= {self._name(who) for who in accused - floods if _is_flood(who)}
         return Verdict(
-            stopped=found >= FOUND_SHARE * attackers > 0 if attacked else None,
-            wronged=tuple(sorted(wronged)),
+            stopped=stopped if attacked else None,
+            wronged=tuple(sorted(wronged - set(self._allowed))),
             judged=judged,
         )
 
     def _name(self, sender: bytes) -> str:
         subject = subject_of(sender, lambda index: "")
-        if subject is None:
-            return "nobody"
-        text = subject_text(subject)
-        return self._names.get(text, text)
+        return "nobody" if subject is None else self._name_of(subject_text(subject))
 
 
 def _is_flood(sender: bytes) -> bool:

@@ -4,6 +4,7 @@ import ipaddress
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from ids_appliance.lab.demo.plots import draw
 from ids_appliance.lab.demo.results import Result, judge
 from ids_appliance.lab.demo.stage import Stage
 from ids_appliance.lab.demo.table import alone, closing, table
-from ids_appliance.lab.demo.timeline import Timeline
+from ids_appliance.lab.demo.timeline import Timeline, named
 from ids_appliance.lab.layouts import GATEWAY, HOSTS
 from ids_appliance.lab.network import Lab
 from ids_appliance.lab.services import NEEDS, offered
@@ -65,7 +66,7 @@ def show(
             player = Player(lab, stage, clock=clock, folder=folder / "acts")
             performances, results = _play(acts, player, lab, timeline)
         known = names(lab)
-    judges = Judges(model, host, known, window_s=WINDOW_S)
+    judges = Judges(model, host, partial(named, names=known), window_s=WINDOW_S, allowed=["admin"])
     timeline.say("gateway", "the lab is gone; what would trigger or forest alone have done?")
     for one, result in zip(performances, results, strict=True):
         if one.capture is not None:

@@ -93,10 +93,12 @@ class Stage:
             return client.ask(request)
 
     def allow(self, host: str, comment: str) -> str:
-        """Put a host on the allow list; return what the gateway says to it."""
-        address = self.lab.address(host)
+        """Put a host on the allow list, by its card: an address can be claimed by anybody.
+
+        Return what the gateway says to it."""
+        mac = self.lab.mac(host).hex(":")
         port = self.lab.port(host)
-        request = Allow(op="add", text=address, interface=port, comment=comment)
+        request = Allow(op="add", text=mac, interface=port, comment=comment)
         return self.ask(request).message
 
     def begin_anew(self) -> int:

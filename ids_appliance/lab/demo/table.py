@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from ids_appliance.lab.demo.results import Result
+from ids_appliance.lab.demo.timeline import COLUMNS
 
 HEAD = (
     f"{'':21}{'trigger':>8}{'window':>8}{'packets':>9}{'cells':>8}{'in the':>8}{'con-':>9}"
@@ -41,13 +42,13 @@ def row(r: Result) -> str:
 
 def alone(results: Sequence[Result]) -> Iterator[str]:
     """Yield the lines of what trigger alone and forest alone would have done."""
-    yield f"{'':21} {'trigger alone':25} {'forest alone':25} both"
-    yield "-" * 98
+    yield f"{'':21} {'trigger alone':26} {'forest alone':26} both"
+    yield "-" * len(HEAD)
     for r in results:
         if r.alone:
             cells = [r.alone[way]["words"] for way in ("trigger", "forest", "both")]
             title = r.title if r.kind != "twin" else "  " + r.title
-            yield f"{title:21} {cells[0]:25} {cells[1]:25} {cells[2]}"
+            yield f"{title:21} {cells[0]:26} {cells[1]:26} {cells[2]}"
 
 
 def closing(results: Sequence[Result]) -> Iterator[str]:
@@ -57,25 +58,28 @@ def closing(results: Sequence[Result]) -> Iterator[str]:
     contained = sum(bool(r.containment and r.containment.contained) for r in attacks)
     quiet = sum(bool(r.windows) and not r.decided for r in twins)
     accused = sum(len(r.accused) for r in results)
-    yield (
-        f"attacks contained {contained} of {len(attacks)} · benign twins that opened the window "
-        f"and were left alone {quiet} of {len(twins)} · falsely accused {accused}"
-    )
-    for r in results:
-        for sentence in _particulars(r):
-            yield f"  {r.title.strip()}: {sentence}"
-    for r in results:
-        for failure in r.failures:
-            yield f"  NOT AS IT SHOULD BE: {r.title.strip()}: {failure}"
+    yield f"{contained} of {len(attacks)} attacks contained, {accused or 'nobody'} falsely accused"
+    yield f"{quiet} of {len(twins)} benign twins opened the window and were left alone"
+    for r in attacks:
+        yield f"{r.title.strip()}:"
+        yield from (f"  {sentence}" for sentence in _particulars(r))
+    wrong = [(r.title.strip(), failure) for r in results for failure in r.failures]
+    if wrong:
+        yield "NOT AS IT SHOULD BE:"
+    for title, failure in wrong:
+        yield f"  {title}: {failure}"[:COLUMNS]
 
 
 def _particulars(r: Result) -> Iterator[str]:
-    if r.containment and r.attack_s is not None and r.closed_s is not None:
-        c = r.containment
+    c = r.containment
+    if c is not None:
         yield (
-            f"{c.late_arrived} of {c.late_sent:,} packets sent later than 2 s after the trigger "
-            f"arrived; window closed {r.attack_s - r.closed_s:.1f} s before it stopped"
+            f"{c.arrived:,} of {c.sent:,} packets reached the victim; of {c.late_sent:,} sent "
+            f"later than 2 s after the trigger: {c.late_arrived}"
         )
+    if r.attack_s is not None and r.closed_s is not None:
+        gap = r.attack_s - r.closed_s
+        yield f"the window closed while the attacker went on for another {gap:.1f} s"
     if r.newcomers and r.newcomers[1]:
         yield f"{r.newcomers[0]} of {r.newcomers[1]} new connections to the flooded port succeeded"
     if r.poisoned:
