@@ -36,7 +36,7 @@ cdef enum:
 
 cdef inline int bindings_init(Bindings *t, int32_t size) except -1 nogil:
     cdef uint32_t chains = 1
-    while chains < <uint32_t>size:
+    while chains < 4 * <uint32_t>size:  # so that what is not there mostly costs one look
         chains *= 2
     t.binding = <Binding *>calloc(size, sizeof(Binding))
     t.heads = <int32_t *>calloc(chains, sizeof(int32_t))

@@ -93,7 +93,7 @@ cdef struct Flows:
 cdef inline int flows_init(Flows *t, int32_t size) except -1 nogil:
     # 0, or -1 without memory.
     cdef uint32_t chains = 1
-    while chains < <uint32_t>size:
+    while chains < 2 * <uint32_t>size:  # so that what is not there mostly costs one look
         chains *= 2
     t.flow = <Flow *>calloc(size, sizeof(Flow))
     t.heads = <int32_t *>calloc(chains, sizeof(int32_t))

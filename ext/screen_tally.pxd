@@ -67,7 +67,7 @@ cdef struct Tallies:
 
 cdef inline int tallies_init(Tallies *t, int32_t size, int items, int64_t window_ns) except -1 nogil:
     cdef uint32_t chains = 1
-    while chains < <uint32_t>size:
+    while chains < 4 * <uint32_t>size:  # so that what is not there mostly costs one look
         chains *= 2
     t.stride = (sizeof(Tally) + 4 * items + 7) // 8 * 8
     t.base = <char *>calloc(size, t.stride)

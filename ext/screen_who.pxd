@@ -64,7 +64,7 @@ cdef inline uint64_t hash_who(const Sender *who, const uint64_t *seed) noexcept 
 
 cdef inline int knowns_init(Knowns *t, int32_t size) except -1 nogil:
     cdef uint32_t chains = 1
-    while chains < <uint32_t>size:
+    while chains < 4 * <uint32_t>size:  # so that what is not there mostly costs one look
         chains *= 2
     t.known = <Known *>calloc(size, sizeof(Known))
     t.heads = <int32_t *>calloc(chains, sizeof(int32_t))
