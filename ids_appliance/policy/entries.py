@@ -5,7 +5,7 @@ together with the MAC that it is known to belong to; a sender that merely claims
 not let off, but not cut off either. A sender beyond us has nothing but its address.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import ip_address
@@ -23,6 +23,15 @@ class KnownHosts:
     """Address (4 or 16 bytes) -> (interface, MAC)."""
     macs: Mapping[bytes, str] = field(default_factory=dict)
     """MAC -> interface."""
+    _of_mac: dict[bytes, list[bytes]] = field(init=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for address, (_, mac) in self.hosts.items():
+            self._of_mac.setdefault(mac, []).append(address)
+
+    def addresses_of(self, mac: bytes) -> Sequence[bytes]:
+        """Return the addresses that a MAC is known to have."""
+        return self._of_mac.get(mac, ())
 
     def of_address(self, address: bytes) -> tuple[str, bytes] | None:
         """Return (interface, MAC) that an address belongs to; None where that is not known."""
@@ -32,8 +41,7 @@ class KnownHosts:
         """Return the interface that a MAC was last seen at; "" where it was not."""
         found = self.macs.get(mac)
         if found is None:
-            places = (place for place, owner in self.hosts.values() if owner == mac)
-            return next(places, "")
+            found = next((self.hosts[a][0] for a in self.addresses_of(mac)), "")
         return found
 
 
@@ -53,6 +61,8 @@ class Layout:
     captured: frozenset[str] = frozenset()
     above: frozenset[tuple[str, str]] = frozenset()
     """(captured interface, interface built on it)."""
+    networks: tuple[Network, ...] = ()
+    """On-link there."""
 
     def same(self, port: str, entry: str) -> bool:
         """Say whether a captured port is what an entry calls its interface. A capture file has no
@@ -62,6 +72,10 @@ class Layout:
     def protected_side(self, interface: str) -> bool:
         """Say whether an interface is one of the protected side."""
         return interface in self.captured or any(upper == interface for _, upper in self.above)
+
+    def on_link(self, address: bytes) -> bool:
+        """Say whether an address belongs to a network of the protected side."""
+        return any(ip_address(address) in network for network in self.networks)
 
     def ports(self, interface: str) -> tuple[str, ...]:
         """Return the captured ports that an entry's interface stands for."""
@@ -101,12 +115,16 @@ def match(entry: Entry, subject: Subject, address: bytes, view: View) -> Match:
         return Match(2 * (entry.network is not None and overlap(own, entry.network)))
     if entry.mac:
         return Match.YES if entry.mac == subject.value else Match.NO
-    if entry.network is None or not address or ip_address(address) not in entry.network:
+    if entry.network is None:
         return Match.NO
-    known = view.hosts.of_address(address)
-    if known is None:
-        return Match.DOUBTED
-    return Match.YES if known[1] == subject.value else Match.NO
+    if any(ip_address(known) in entry.network for known in view.hosts.addresses_of(subject.value)):
+        return Match.YES
+    claimed = bool(address) and ip_address(address) in entry.network
+    if not claimed or view.hosts.of_address(address) is not None:
+        return Match.NO
+    # An address that cannot be on this side at all is simply forged.
+    here = bool(entry.interface) or view.layout.on_link(address)
+    return Match.DOUBTED if here else Match.NO
 
 
 def _match_beyond(entry: Entry, subject: Subject, layout: Layout) -> Match:

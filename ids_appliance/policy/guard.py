@@ -4,7 +4,6 @@ Protection and the allow list answer together here, so that every way to a decis
 rule, by hand, the state file) passes the same gate.
 """
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from ids_appliance.config import Enforce
@@ -69,7 +68,7 @@ class Guard:
         known = view.hosts.of_address(named.address)
         if known is not None:
             return Subject(Kind.MAC, known[1], interface=known[0])
-        if named.interface or self._on_link(named.address):
+        if named.interface or view.layout.on_link(named.address):
             raise SubjectError(f"whose {text} is was not seen: write its MAC or MAC@INTERFACE")
         return of_address(named.address)
 
@@ -84,13 +83,6 @@ class Guard:
         if len(ports) > 1:
             raise SubjectError(f"{interface!r} has several ports: write one of {', '.join(ports)}")
         return ports[0] if ports else interface
-
-    def _on_link(self, address: bytes) -> bool:
-        wanted = ipaddress.ip_address(address)
-        return any(
-            wanted in ipaddress.ip_network((own, prefix), strict=False)
-            for _, own, prefix in self.protection.found.networks
-        )
 
 
 class Ceilings:

@@ -257,6 +257,8 @@ class _Reader:
         if book.standing.get(subject) is not None:
             return "a subject that stands already"
         reason = book.guard.refuses(subject, address)
+        if reason is None and response > Response.RATE_LIMIT:
+            reason = book.guard.doubts(subject, address)
         if reason is not None:
             return reason
         if response > Response.OBSERVE and not book.enforcing:

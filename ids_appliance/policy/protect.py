@@ -86,7 +86,6 @@ class Protection:
         self._pins: dict[tuple[str, bytes], bytes] = dict(list((pins or {}).items())[:MAX_PINS])
         self._entries: tuple[Entry, ...] = ()
         self._own: tuple[frozenset[bytes], frozenset[bytes]] = (frozenset(), frozenset())
-        self._networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
         self._told: frozenset[str] = frozenset()
         self.view = View()
         self.found = found
@@ -117,12 +116,12 @@ class Protection:
         """Take over what the system and the network look like now; return what contradicts a
         pin, once each."""
         self.found = found
-        layout = Layout(frozenset(found.captured), frozenset(found.above))
-        self._own = (frozenset(found.macs), frozenset(found.addresses))
-        self._networks = tuple(
+        networks = tuple(
             ipaddress.ip_network((address, prefix), strict=False)
             for _, address, prefix in found.networks
         )
+        layout = Layout(frozenset(found.captured), frozenset(found.above), networks)
+        self._own = (frozenset(found.macs), frozenset(found.addresses))
         contradictions: list[str] = []
         entries: list[Entry] = []
         bound = dict(hosts.hosts)
@@ -159,7 +158,9 @@ class Protection:
         for own in self._own[1]:
             if ipaddress.ip_address(own) in network:
                 return "our own address"
-        if not subject.interface and any(overlap(network, net) for net in self._networks):
+        if not subject.interface and any(
+            overlap(network, net) for net in self.view.layout.networks
+        ):
             return "an address of the protected side, seen from beyond: forged"
         if subject.interface and subject.kind is Kind.IPV6:
             return "without MACs a /64 would be the whole link"

@@ -123,10 +123,11 @@ class Store:
             if self.path.is_symlink():
                 raise _Damaged("it is a symbolic link") from error
             raise
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise _Damaged("it is not a file")
         with open(descriptor, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise _Damaged("it is not a file")
             if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
                 raise _Damaged("others may write to it")
             data = file.read(MAX_BYTES + 1)

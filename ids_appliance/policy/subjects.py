@@ -152,7 +152,12 @@ def parse(text: str, interface: str = "") -> Named:
             port=port,
         )
     except ValueError as error:
-        hint = FORMS
-        if "host bits" in str(error):
-            hint = f"did you mean {ipaddress.ip_network(body, strict=False)}?"
-        raise SubjectError(f"{text!r} names nobody: {hint}") from error
+        raise SubjectError(f"{text!r} names nobody: {_hint(body)}") from error
+
+
+def _hint(text: str) -> str:
+    """Return what to write instead: the network that an address with a prefix length is in."""
+    try:
+        return f"did you mean {ipaddress.ip_network(text, strict=False)}?"
+    except ValueError:
+        return FORMS
