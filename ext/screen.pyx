@@ -142,6 +142,7 @@ cdef class Screen:
 
     settings: every name of SETTINGS with its number: times in ns, counts, ratios; a count of 0
     turns its rule off. bindings: (IPv4, MAC) pairs of bytes that never change.
+    Not for several threads at once: `screen` runs without the GIL.
     Raises ValueError for an unknown, missing or impossible setting.
     """
 
