@@ -12,6 +12,7 @@ bridged:   dev   192.0.2.2      -- port1  gw  port3 --  router  192.0.2.254; bey
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -119,6 +120,10 @@ def bridged() -> Iterator[Scene]:
     require("hping3", "ping")
     with Network("eb", "dev", "bad", "gw", "router") as net:
         net.ip("gw", "link add br0 type bridge")
+        # As on a machine where br_netfilter is not loaded: no inet chain sees bridged frames.
+        for kind in ("ip", "ip6", "arp"):
+            if Path(f"/proc/sys/net/bridge/bridge-nf-call-{kind}tables").exists():
+                net.write("gw", f"net/bridge/bridge-nf-call-{kind}tables", "0")
         for number, host in enumerate(("dev", "bad", "router"), 1):
             net.veth((host, "eth0"), ("gw", f"port{number}"))
             net.ip("gw", f"link set port{number} master br0")

@@ -39,7 +39,7 @@ def attempts(scene: Scene, name: str, target: str, *, n: int, within_s: float) -
         return [took for took in pool.map(one, range(n)) if took >= 0]
 
 
-@pytest.mark.parametrize("cookies", ["0", "1"])
+@pytest.mark.parametrize("cookies", ["0", pytest.param("1", marks=pytest.mark.nightly)])
 def test_new_connections_open_through_synproxy(routed: Scene, cookies: str) -> None:
     enforcer = routed.enforcer()
     assert enforcer.capabilities.synproxy
@@ -66,6 +66,7 @@ def test_new_connections_open_through_synproxy(routed: Scene, cookies: str) -> N
     assert at_victim < 40 * 8 + 400
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("cookies", ["0", "1"])
 def test_without_synproxy_a_second_attempt_gets_through(routed: Scene, cookies: str) -> None:
     enforcer = routed.enforcer(Enforce(synproxy=False))
@@ -145,7 +146,7 @@ def test_at_twenty_thousand_a_second(
     assert len(took) >= 190
 
 
-@pytest.mark.parametrize("scene", ["routed", "bridged"])
+@pytest.mark.parametrize("scene", ["routed", pytest.param("bridged", marks=pytest.mark.nightly)])
 def test_ipv6_connections_open_at_the_second_attempt(
     scene: str, request: pytest.FixtureRequest
 ) -> None:

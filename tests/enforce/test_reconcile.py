@@ -20,6 +20,24 @@ from tests.enforce.conftest import Scene, decide
 from tests.enforce.traffic import pings
 
 
+HARMS = (
+    ("delete table netdev ids_ports", True),
+    ("delete table inet ids_hosts", True),
+    ("flush ruleset", True),
+    ("flush table netdev ids_ports", True),
+    ("flush chain inet ids_hosts beyond4", True),
+    ("delete chain netdev ids_ports on_lan1", True),
+    ("add rule netdev ids_ports screen accept", True),
+    ("insert rule inet ids_hosts arriving accept", True),
+    ("flush set netdev ids_ports protected_hosts4", True),
+    ("flush set netdev ids_ports lan_quarantine", False),
+    ("flush set inet ids_hosts wan_quarantine4", False),
+    ('add element netdev ids_ports lan_quarantine { "lan1" . 02:00:00:00:00:99 }', False),
+    ("add element inet ids_hosts wan_limited4 { 10.9.9.9 timeout 1h }", False),
+)
+"""What another's hand can do -> whether the tables have to be made anew."""
+
+
 def mac(number: int, interface: str = "lan1") -> Subject:
     return Subject(Kind.MAC, b"\2\0\1" + number.to_bytes(3, "big"), interface)
 
@@ -47,41 +65,25 @@ def test_difference_and_repair() -> None:
 class TestTheKernel:
     """Each thing that another's hand can do."""
 
-    @pytest.mark.parametrize(
-        ("harm", "rebuilt"),
-        [
-            ("delete table netdev ids_ports", True),
-            ("delete table inet ids_hosts", True),
-            ("flush ruleset", True),
-            ("flush table netdev ids_ports", True),
-            ("flush chain inet ids_hosts beyond4", True),
-            ("delete chain netdev ids_ports on_lan1", True),
-            ("add rule netdev ids_ports screen accept", True),
-            ("insert rule inet ids_hosts arriving accept", True),
-            ("flush set netdev ids_ports protected_hosts4", True),
-            ("flush set netdev ids_ports lan_quarantine", False),
-            ("flush set inet ids_hosts wan_quarantine4", False),
-            ('add element netdev ids_ports lan_quarantine { "lan1" . 02:00:00:00:00:99 }', False),
-            ("add element inet ids_hosts wan_limited4 { 10.9.9.9 timeout 1h }", False),
-        ],
-    )
-    def test_harm_is_seen_and_repaired(self, routed: Scene, harm: str, rebuilt: bool) -> None:
+    def test_harm_is_seen_and_repaired(self, routed: Scene) -> None:
         known = (("lan0", routed.mac("dev"), "192.0.2.2"),)
         enforcer = routed.enforcer(protected=routed.protected(*known))
         bad = Subject(Kind.MAC, routed.mac("bad"), "lan1")
         routed.apply(enforcer, decide(bad), decide(wan(1)))
-        with routed.net.inside("gw"):
-            enforcer.reconcile()
-            assert enforcer.reconcile().repaired == 0
-        routed.nft(enforcer, harm)
-        with routed.net.inside("gw"):
-            seen = enforcer.reconcile()
-            again = enforcer.reconcile()
-        assert seen.rebuilt is rebuilt
-        assert rebuilt or seen.repaired == 1
-        assert (again.intended, again.found, again.foreign, again.rebuilt) == (2, 2, 0, False)
-        assert pings(routed.net, "bad", "192.0.2.2", count=1) == 0
-        assert rebuilt is any(kind == "rebuilt" for kind, _ in routed.notes)
+        for harm, rebuilt in HARMS:
+            with routed.net.inside("gw"):
+                enforcer.reconcile()
+                assert enforcer.reconcile().repaired == 0, harm
+            routed.notes.clear()
+            routed.nft(enforcer, harm)
+            with routed.net.inside("gw"):
+                seen = enforcer.reconcile()
+                again = enforcer.reconcile()
+            assert seen.rebuilt is rebuilt, harm
+            assert rebuilt or seen.repaired == 1, harm
+            assert (again.intended, again.found, again.foreign, again.rebuilt) == (2, 2, 0, False)
+            assert pings(routed.net, "bad", "192.0.2.2", count=1) == 0, harm
+            assert rebuilt is any(kind == "rebuilt" for kind, _ in routed.notes), harm
 
     def test_others_tables_are_left_alone(self, routed: Scene) -> None:
         enforcer = routed.enforcer()

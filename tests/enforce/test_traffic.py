@@ -78,7 +78,7 @@ def test_an_element_ends_by_itself(routed: Scene) -> None:
     assert pings(routed.net, "bad", "192.0.2.2") == 2
 
 
-@pytest.mark.parametrize("pps", [20, 100])
+@pytest.mark.parametrize("pps", [20, pytest.param(100, marks=pytest.mark.nightly)])
 def test_a_limited_sender_gets_exactly_its_rate(bridged: Scene, pps: int) -> None:
     enforcer = bridged.enforcer(Enforce(rate_limit_pps=pps))
     bad = Subject(Kind.MAC, bridged.mac("bad"), "port2")
