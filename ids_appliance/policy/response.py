@@ -54,10 +54,10 @@ def limits(subject: Subject, standing: int) -> list[tuple[Response, str]]:
     """Return what a sender beyond us is spared for what it is: (the most that may be done, why)."""
     if subject.interface or subject.kind not in (Kind.IPV4, Kind.IPV6):
         return []
+    if standing & Standing.CALLED:
+        return [(Response.RATE_LIMIT, "our own devices call it: only new flows are limited")]
     if not subject.proven:
         return [(Response.RATE_LIMIT, "its address may be forged: only new flows are limited")]
-    if standing & Standing.CALLED:
-        return [(Response.RATE_LIMIT, "our own devices call it")]
     return []
 
 

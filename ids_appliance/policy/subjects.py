@@ -25,7 +25,8 @@ def subject_of(sender: bytes, names: Callable[[int], str], *, standing: int = 0)
     """Return whom a decision about a canonical SENDER record would name; None where nobody.
 
     names: interface index to name, "" where unknown. A sender beyond us is `proven` only by the
-    bits of `standing`; one on the protected side is named by MAC and port, which need no proof.
+    bits of `standing`, and not if our devices call it: then established flows are left alone, too;
+    one on the protected side is named by MAC and port, which need no proof.
     """
     if len(sender) != _SENDER.size:
         return None
@@ -38,9 +39,9 @@ def subject_of(sender: bytes, names: Callable[[int], str], *, standing: int = 0)
     if side == Side.FLOOD:
         return Subject(Kind.FLOOD, whole, port=ifindex) if 0 < ifindex < 65536 else None
     interface = names(ifindex) if side == Side.LAN else ""
-    return of_address(
-        whole, interface=interface, proven=bool(interface) or bool(standing & Standing.PROVEN)
-    )
+    # Whoever forges the address of a peer that our devices call must not have it cut off from them.
+    proven = standing & (Standing.PROVEN | Standing.CALLED) == Standing.PROVEN
+    return of_address(whole, interface=interface, proven=bool(interface) or proven)
 
 
 def of_address(address: bytes, *, interface: str = "", proven: bool = True) -> Subject:

@@ -129,6 +129,7 @@ def test_whom_our_devices_call_is_limited_at_most(world: World) -> None:
     both = int(Standing.PROVEN | Standing.CALLED)
     (made,) = world.found(wan("198.51.100.7"), "port_scan", standing=both)
     assert made.response is L and "our own devices call it" in made.reason
+    assert not made.subject.proven  # their connections to it are left alone
     (on_the_lan,) = world.found(lan(5), "port_scan", standing=both)
     assert on_the_lan.response is Q
 
