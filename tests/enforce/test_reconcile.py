@@ -19,7 +19,6 @@ from ids_appliance.types import Kind, Subject
 from tests.enforce.conftest import Scene, decide
 from tests.enforce.traffic import pings
 
-
 HARMS = (
     ("delete table netdev ids_ports", True),
     ("delete table inet ids_hosts", True),
