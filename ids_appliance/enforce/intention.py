@@ -122,12 +122,12 @@ class Intention:
         heap = self._weakest[name]
         heapq.heappush(heap, (standing.weight, key))
         heapq.heappush(self._ends, (standing.ends_s, standing.serial, key))
-        if len(heap) > 2 * self.capacity[name] + 64:  # most of it is of decisions long gone
+        if len(heap) > 2 * self._held[name] + 64:  # most of it is of decisions long gone
             self._weakest[name] = [
                 (s.weight, k) for k, s in self._standing.items() if pool(s.decision.subject) == name
             ]
             heapq.heapify(self._weakest[name])
-        if len(self._ends) > 2 * sum(self.capacity.values()) + 64:
+        if len(self._ends) > 2 * len(self._standing) + 64:
             self._ends = [(s.ends_s, s.serial, k) for k, s in self._standing.items()]
             heapq.heapify(self._ends)
         self._watch(name)
