@@ -23,9 +23,11 @@ cdef extern from *:
     """
     static const long long IDS_LEASE_NS = 3600000000000LL;
     static const long long IDS_ALIVE_NS = 60000000000LL;
+    static const long long IDS_SOON_NS = 500000000LL;
     """
     const int64_t LEASE_NS "IDS_LEASE_NS"       # of a binding that DHCP says nothing about
     const int64_t ALIVE_NS "IDS_ALIVE_NS"       # a sign of life counts for so long
+    const int64_t SOON_NS "IDS_SOON_NS"         # what was under way at a claim has arrived by then
 
 cdef enum:
     # Where a binding comes from; the order is SOURCES in screen.pyx.
@@ -126,8 +128,25 @@ cdef inline void bind(State *s, uint64_t address, const uint8_t *mac, uint32_t i
     b.last = s.clock
     b.lease_ns = LEASE_NS
     b.owner_after = 0
+    b.accusable = False
     b.firm = True
     b.disputed = False
+
+
+cdef inline void _still_used(State *s, Binding *b) noexcept nogil:
+    # The bound MAC goes on although another one has taken its address: no exchange of cards.
+    cdef Key key
+    cdef Fired *f
+    b.accusable = False
+    memset(&key, 0, sizeof(Key))
+    key.family = 4
+    key.a0 = b.address
+    key.proto = 1
+    f = fire(s, R_ARP_SPOOF, CUE_CONTESTED, &key, &b.culprit, NULL)
+    if f != NULL:
+        memcpy(f.mac, b.rival, 6)
+        memcpy(f.bound, b.mac, 6)
+        f.decisive = True
 
 
 cdef inline void _alive(State *s, Binding *b, uint32_t ifindex) noexcept nogil:
@@ -137,6 +156,8 @@ cdef inline void _alive(State *s, Binding *b, uint32_t ifindex) noexcept nogil:
         b.ifindex = ifindex
     if b.contested and b.owner_after == 0:
         b.owner_after = s.clock
+    if b.contested and b.accusable and b.rival_last + SOON_NS <= s.clock:
+        _still_used(s, b)
 
 
 cdef inline void on_ipv4(State *s, const Ends *e, const uint8_t *mac, uint32_t ifindex) noexcept nogil:
@@ -222,6 +243,7 @@ cdef inline void _contradicts(State *s, Binding *b, const Look *look, const Who 
     memcpy(b.rival, look.sha, 6)
     b.rival_last = s.clock
     b.owner_after = 0
+    b.accusable = False
     if in_name:
         _claimed(s, CUE_CHANGED, look, NULL, b.mac)
     elif b.source == B_CONFIGURED:
@@ -235,6 +257,8 @@ cdef inline void _contradicts(State *s, Binding *b, const Look *look, const Who 
         _claimed(s, CUE_CONTESTED, look, &by.sender, b.mac)
     elif first or unasked:
         _claimed(s, CUE_CHANGED, look, &by.sender, b.mac)
+        b.accusable = unasked and certain and by.counts and by.named and any_byte(by.sender.mac, 6)
+        b.culprit = by.sender
 
 
 cdef inline void _flips(State *s, Binding *b, const Look *look, const Who *by) noexcept nogil:

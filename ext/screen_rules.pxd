@@ -5,7 +5,7 @@
 # batch nor how often `expire` is called changes what fires.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcmp, memset
 
 from packet cimport Sender
 from screen_flow cimport *
@@ -252,6 +252,7 @@ cdef inline void forget(State *s, int64_t t) noexcept nogil:
         s.bindings.binding[i].last = t
         s.bindings.binding[i].rival_last = t
         s.bindings.binding[i].owner_after = 0
+        s.bindings.binding[i].accusable = False
         s.bindings.binding[i].window = -1
     s.next_roll = 0
     _set_clock(s, t)
@@ -358,6 +359,12 @@ cdef inline void vouch(Flow *f, Who *by, uint8_t proof) noexcept nogil:
     by.grant |= proof
     if f.who.side == SIDE_LAN and not f.flags & W_SILENT:
         by.grant |= CALLED
+
+
+cdef inline bint forged(const Flow *f, const Who *by) noexcept nogil:
+    # Sent in the other end's name by the very one who began: whoever answers himself could pass for
+    # answered, and all that he sends next for an answer. No exchange has one sender at both ends.
+    return by.named and memcmp(&f.who, &by.sender, sizeof(Sender)) == 0
 
 
 cdef inline void answered(State *s, int32_t i) noexcept nogil:

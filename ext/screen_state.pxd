@@ -103,6 +103,8 @@ cdef struct Binding:
     int64_t lease_ns
     int64_t rival_last      # the rival's latest claim
     int64_t owner_after     # the bound MAC's first sign of life after that, 0 none
+    bint accusable          # a later sign of life of the bound MAC convicts `culprit`
+    Sender culprit          # who made that claim
     int64_t window          # of `changes`
     uint32_t changes
     uint32_t hash

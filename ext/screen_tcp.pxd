@@ -200,8 +200,10 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
             s.flows.flow[i].flags |= W_ADOPTED | W_SILENT | W_RESOLVED
         return
     f = &s.flows.flow[i]
-    seen(s, f)
     began = from_initiator(f, e)
+    if not began and forged(f, by):
+        return
+    seen(s, f)
     if f.flags & W_PROBE:
         if began:
             return
@@ -313,6 +315,8 @@ cdef inline void on_udp(State *s, const Look *look, Who *by, uint8_t *standing) 
         else:
             begin(s, e, hash, G_PENDING, by)
             _connection(s, by)
+        return
+    if not from_initiator(f, e) and forged(f, by):
         return
     seen(s, f)
     if f.flags & W_ADOPTED or from_initiator(f, e):

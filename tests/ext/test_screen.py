@@ -297,10 +297,21 @@ def test_a_changed_mac_alone_is_never_decisive() -> None:
 
 def test_decisive_once_the_old_mac_still_uses_its_address() -> None:
     screen = screen_of()
-    old = sent(MAC, t.ip(ADDRESS, OTHER, 17, t.udp((1, 2))), 11.5)
+    packet_ = t.ip(ADDRESS, OTHER, 17, t.udp((1, 2)))
+    frames = [claim(MAC, ADDRESS, 1, op=1), claim(THIRD_MAC, ADDRESS, 11)]
+    frames.append(sent(MAC, packet_, 11.4))  # may have been under way when the card was changed
+    assert [e[6] for e in fired(screen, frames)] == [False]
+    (event,) = fired(screen, [sent(MAC, packet_, 11.6)])
+    assert event[6] and event[4] == name(THIRD_MAC) and "still uses it" in event[5]
+    assert screen.binding_of(ADDRESS)[1] == MAC
+
+
+def test_decisive_at_the_next_claim_where_the_old_mac_was_seen_in_between() -> None:
+    screen = screen_of()
+    old = sent(MAC, t.ip(ADDRESS, OTHER, 17, t.udp((1, 2))), 11.3)
     frames = [claim(MAC, ADDRESS, 1, op=1), claim(THIRD_MAC, ADDRESS, 11), old]
     assert [e[6] for e in fired(screen, frames)] == [False]
-    (event,) = fired(screen, [claim(THIRD_MAC, ADDRESS, 12)])
+    (event,) = fired(screen, [claim(THIRD_MAC, ADDRESS, 11.4)])
     assert event[6] and event[4] == name(THIRD_MAC) and "still uses it" in event[5]
     assert screen.binding_of(ADDRESS)[1] == MAC
 
@@ -587,3 +598,33 @@ def test_the_forger_is_accused_and_not_the_owner(data_dir: Path, name_: str) -> 
     spoofs = [e for e in events if e[0] == "arp_spoof"]
     assert spoofs
     assert {e[4] for e in spoofs} <= {forger, None}
+
+
+def forged_answers(*, target: int) -> list[Sent]:
+    """Handshakes that a device has with itself, in the other end's name: 30 with ports from
+    `target` on, or all with port 80 where that is 0."""
+    frames = []
+    for i in range(30):
+        ports = (2000 + i, target + i if target else 80)
+        for mine, flags, seq, ack in (
+            (True, SYN, 100, 0), (False, SYN | ACK, 500, 101), (True, ACK, 101, 501)
+        ):  # fmt: skip
+            ends = (ADDRESS, OTHER) if mine else (OTHER, ADDRESS)
+            body = t.tcp(ports if mine else ports[::-1], flags, seq=seq, ack=ack)
+            frames.append(sent(MAC, t.ip(*ends, 6, body), 20 + i * 0.01))
+    return frames
+
+
+def test_who_answers_himself_was_not_answered() -> None:
+    screen = screen_of()
+    assert fired(screen, forged_answers(target=1)) == []
+    assert [event[0] for event in screen.expire(22 * S)] == ["port_scan"]
+    flood = fired(screen_of(dos_syns=30), forged_answers(target=0))
+    assert [event[0] for event in flood] == ["dos"]
+
+
+def test_no_packet_passes_for_an_answer_to_ones_own_question() -> None:
+    asked = sent(MAC, t.ip(OTHER, ADDRESS, 17, t.udp((53, 4000))), 20.0)
+    flood = [sent(MAC, t.ip(ADDRESS, OTHER, 17, t.udp((4000, 53))), 20.1 + i / 100) for i in (0, 1)]
+    _, _, standings = run(screen_of(), [asked, *flood])
+    assert standings == [0, 0, 0]

@@ -12,6 +12,7 @@ from tests.reference import packet
 
 S: Final = 1_000_000_000
 LINGER, IDLE, STANDING, BACK, ALIVE, LEASE = 3 * S, 60 * S, 3600 * S, 10 * S, 60 * S, 3600 * S
+SOON = S // 2
 ITEMS, PORTS, HEAVY, SLOTS = 64, 16, 4, 15
 UNPARSABLE, OWN, ECHO, WAITING, CONTAINED = 1, 2, 3, 6, 8
 ANSWER, PROVEN, CALLED, SUSPECT = 1, 2, 4, 8
@@ -221,6 +222,8 @@ class Binding:
     lease: int = LEASE
     rival: bytes | None = None
     owner_after: int = 0
+    claimed: int = 0
+    culprit: Who | None = None
     latest: bytes = b""
     window: int = -1
     changes: int = 0
@@ -311,7 +314,7 @@ class Screen:
         self.peers = {who: (self.standing(who), t) for who in self.peers}
         self.devices = {who: (t, shown) for who, (_, shown) in self.devices.items()}
         for b in self.bound.values():
-            b.last, b.owner_after, b.window = t, 0, -1
+            b.last, b.owner_after, b.window, b.culprit = t, 0, -1, None
         self.set_clock(t)
 
     def expire(self, now: int) -> None:
@@ -500,6 +503,9 @@ class Screen:
         self.move(f, stage)
         return f
 
+    def forged(self, f: Flow, by: By) -> bool:
+        return by.who is not None and by.who == f.who
+
     def vouch(self, f: Flow, by: By, proof: int) -> None:
         if not f.contained:
             called = (f.who is None or f.who[0] == 0) and not f.silent
@@ -566,7 +572,7 @@ class Screen:
         if by.counts and judged.side == 0 and look.kind not in ("", "arp"):
             b = self.bound.get(look.source)
             if b and b.rival and b.mac == judged.mac:
-                self.alive(b, ifindex)
+                self.alive(b, ifindex, look.source)
         if who is not None:
             standing |= self.standing(who, by.grant) | (SUSPECT if who in self.suspects else 0)
         return CONTAINED if by.contained else WAITING, standing
@@ -603,8 +609,10 @@ class Screen:
                 f = self.begin(look.ends, "kept", by)
                 f.adopted = f.silent = f.resolved = True
             return 0
-        f.last, f.packets = self.clock, f.packets + 1
         began = f.began == (look.source, look.sport)
+        if not began and self.forged(f, by):
+            return 0
+        f.last, f.packets = self.clock, f.packets + 1
         if f.probe:
             return self.probe(look, f, began)
         if f.adopted:
@@ -745,6 +753,8 @@ class Screen:
                 if by.counts and by.who is not None:
                     self.simple("connection_rate", by.who, named(by.who), by.who)
             return 0
+        if not began and self.forged(f, by):
+            return 0
         f.last, f.packets = self.clock, f.packets + 1
         if f.adopted or began:
             return 0
@@ -837,10 +847,16 @@ class Screen:
     def holds_still(self, b: Binding) -> bool:
         return b.source == "configured" or b.last + b.lease > self.clock
 
-    def alive(self, b: Binding, ifindex: int) -> None:
+    def alive(self, b: Binding, ifindex: int, address: bytes) -> None:
         b.last, b.ifindex = self.clock, b.ifindex or ifindex
         if b.rival and not b.owner_after:
             b.owner_after = self.clock
+        if b.rival and b.culprit and b.claimed + SOON <= self.clock:
+            who, b.culprit = b.culprit, None
+            text = str(ipaddress.ip_address(address))
+            detail = f"{text} is claimed by {b.rival.hex(':')}, and belongs to {b.mac.hex(':')}"
+            detail += ", which still uses it"
+            self.fire("arp_spoof", text, who, detail, decisive=True, loud=True)
 
     def arp(self, look: Look, by: By, mac: bytes, ifindex: int, host: packet.Host) -> int:
         f = self.find(look.ends)
@@ -860,7 +876,7 @@ class Screen:
         if not by.counts or not self.set["arp_unsolicited"]:
             return answer
         if any(look.source) and any(look.sha) and not look.sha[0] & 1:
-            self.claim(look, by.who, mac, ifindex, unasked, host)
+            self.claim(look, by, mac, ifindex, unasked, host)
         if unasked and by.who is not None:
             t = self.tally("replies", "arp_unsolicited", by.who)
             assert t is not None
@@ -873,12 +889,13 @@ class Screen:
     def claim(
         self,
         look: Look,
-        who: Who | None,
+        by: By,
         mac: bytes,
         ifindex: int,
         unasked: bool,
         host: packet.Host,
     ) -> None:
+        who = by.who
         address = str(ipaddress.ip_address(look.source))
         said = f"{address} is claimed by {look.sha.hex(':')}"
         if look.source in host.addresses and host.macs:
@@ -902,7 +919,7 @@ class Screen:
             certain = b.firm and not b.disputed
             first = b.rival != look.sha
             alive = bool(b.rival and b.owner_after and b.owner_after + ALIVE > self.clock)
-            b.rival, b.owner_after = look.sha, 0
+            b.rival, b.owner_after, b.claimed, b.culprit = look.sha, 0, self.clock, None
             loud = {"decisive": who is not None, "loud": True}
             if mac == b.mac:
                 self.fire("arp_spoof", address, None, said)
@@ -918,8 +935,10 @@ class Screen:
                 self.fire("arp_spoof", address, who, said + ", which still uses it", **loud)
             elif first or unasked:
                 self.fire("arp_spoof", address, who, said)
+                if unasked and certain and by.counts and who is not None and any(who[3]):
+                    b.culprit = who
         elif mac == look.sha:
-            self.alive(b, ifindex)
+            self.alive(b, ifindex, look.source)
             b.firm = b.firm or not unasked
         if b.latest == look.sha:
             return
