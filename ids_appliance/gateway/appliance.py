@@ -37,12 +37,15 @@ from ids_appliance.types import (
     Records,
     Response,
     Side,
+    Standing,
     Subject,
     Trigger,
     TriggerEvent,
 )
 
 TICK_NS: Final = 10**9
+MAX_PROVEN: Final = 4096
+"""Proven senders kept until they are asked for."""
 FLOOD_SLOTS: Final = 16
 
 
@@ -160,6 +163,7 @@ class Appliance:
         self._extends_by_verdict = config.policy.kind == "per_packet"
         self._standing: dict[Subject, bytes] = {}
         self._cleared: set[bytes] = set()
+        self._proven: set[bytes] = set()
         self._slots: list[tuple[int, bytes]] = []
         self._due_ns: int | None = None
 
@@ -174,6 +178,8 @@ class Appliance:
     def take(self, batch: JudgedBatch) -> None:
         """Let verdicts become evidence, findings and decisions; VerdictSink."""
         self.window.judged(batch.outcomes, batch.verdicts)
+        if any(subject.kind is Kind.FLOOD for subject in self._standing):
+            self._see_proven(batch)
         if self._extends_by_verdict and batch.verdicts.any():
             self.gate.verdict()
         self._know_floods()
@@ -205,6 +211,12 @@ class Appliance:
             self.parts.ledger.settle(applied)
         if self._standing != before:
             self._contain()
+
+    def proven(self) -> list[bytes]:
+        """Return addresses (4 or 16 bytes) of senders beyond us that have proven themselves while
+        a flood stood, once each: they need not suffer from its limit."""
+        found, self._proven = list(self._proven), set()
+        return found
 
     def released(self, subjects: Iterable[Subject]) -> None:
         """Begin anew with subjects that were let go by hand; the kernel has its order already."""
@@ -305,6 +317,14 @@ class Appliance:
             for decision in changed:
                 self.parts.policy.forget(self.sender_of(decision.subject))
             self._let_go(d.subject for d in over)
+
+    def _see_proven(self, batch: JudgedBatch) -> None:
+        proven = (batch.frames["standing"] & int(Standing.PROVEN)) != 0
+        proven &= batch.senders["side"] == Side.WAN
+        for record in np.unique(batch.senders[proven][["family", "address"]]):
+            if len(self._proven) < MAX_PROVEN:
+                address: bytes = record["address"].tobytes()
+                self._proven.add(address[:4] if record["family"] == 4 else address)
 
     def _let_go(self, subjects: Iterable[Subject]) -> None:
         for subject in subjects:

@@ -94,7 +94,8 @@ class Gateway:
         self._stopping = False
         self._due_ns = self._look_due_ns = 0
         self._filtered = False
-        self._down = False
+        self.node_down = False
+        """The node that should judge is known not to answer."""
         self._shed = 0
         self._held = ""
 
@@ -251,14 +252,16 @@ class Gateway:
     def _second(self, now_ns: int) -> None:
         self.kernel.check()
         self.appliance.tick(now_ns)
+        if proven := self.appliance.proven():
+            self.kernel.call(lambda: self.enforcer.set_proven(proven))
         for note in self.ledger.notes():
             self.stories.note(note)
         if now_ns >= self._look_due_ns:
             self._look_due_ns = now_ns + SURROUNDINGS_NS
             self.look_around()
         down = classifiers.down(self.classifier.current)
-        if down != self._down:
-            self._down = down
+        if down != self.node_down:
+            self.node_down = down
             policy = self.config.failure.on_classifier_down
             state, line = (
                 ("down", f"the node does not answer: {policy}")
@@ -278,7 +281,7 @@ class Gateway:
         """Return why whom a trigger names is limited unjudged, where the configuration asks."""
         before, self._shed = self._shed, self.pipeline.counters()["shed"]
         failure = self.config.failure
-        if self._down and failure.on_classifier_down == "closed":
+        if self.node_down and failure.on_classifier_down == "closed":
             return "no classifier answers (on_classifier_down: closed)"
         if self._shed > before and failure.on_queue_full == "closed":
             return "packets are given up (on_queue_full: closed)"
@@ -324,11 +327,6 @@ class Gateway:
             | self.log.counters()
             | {"state_saves": self.keeper.saved}
         )
-
-    @property
-    def node_down(self) -> bool:
-        """The node that should judge is known not to answer."""
-        return self._down
 
     def wall_of_monotonic(self, monotonic_ns: int) -> int:
         """Return a time of the monotonic clock as nanoseconds since the epoch."""
