@@ -10,7 +10,7 @@ from typing import Final
 
 from ids_appliance.config import Enforce, Policy
 from ids_appliance.policy.breaker import Breaker
-from ids_appliance.policy.entries import KnownHosts
+from ids_appliance.policy.entries import KnownHosts, best
 from ids_appliance.policy.guard import Ceilings, Guard
 from ids_appliance.policy.history import Offences, Traces
 from ids_appliance.policy.notes import Note, Notes
@@ -209,16 +209,25 @@ class Book:
         if same_hosts and found == protection.found:
             return []
         self._hosts = hosts
-        entries, pins = protection.entries, len(protection.pins)
+        old, entries, pins = protection.found, set(protection.entries), len(protection.pins)
         for contradiction in protection.update(found, hosts):
             self.note("pin", None, contradiction)
         self.dirty |= len(protection.pins) != pins
-        concerned = [
-            held
-            for held in self.standing
-            if entries != protection.entries or held.subject.kind is Kind.MAC
-        ]
-        return self._let_off(concerned)
+        # Whether a device is let off depends on who has which address; whether an address is,
+        # only on what is new: thousands of them are not looked at again each time.
+        ours = (old.macs, old.addresses, old.networks)
+        everybody = ours != (found.macs, found.addresses, found.networks)
+        fresh = [entry for entry in protection.entries if entry not in entries]
+        view = protection.view
+        return self._let_off(
+            [
+                held
+                for held in self.standing
+                if everybody
+                or held.subject.kind is Kind.MAC
+                or best(fresh, held.subject, held.decision.address, view) is not None
+            ]
+        )
 
     def _let_off(self, concerned: Sequence[Held]) -> list[Decision]:
         ended = []

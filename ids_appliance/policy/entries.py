@@ -8,10 +8,10 @@ not let off, but not cut off either. A sender beyond us has nothing but its addr
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from ipaddress import ip_address
 from typing import NamedTuple
 
-from ids_appliance.policy.subjects import Network, address_text, network_of, overlap
+from ids_appliance.policy.spans import Network, Span, of_network, of_subject
+from ids_appliance.policy.subjects import address_text
 from ids_appliance.types import Kind, Subject
 
 
@@ -61,7 +61,7 @@ class Layout:
     captured: frozenset[str] = frozenset()
     above: frozenset[tuple[str, str]] = frozenset()
     """(captured interface, interface built on it)."""
-    networks: tuple[Network, ...] = ()
+    networks: tuple[Span, ...] = ()
     """On-link there."""
 
     def same(self, port: str, entry: str) -> bool:
@@ -75,7 +75,7 @@ class Layout:
 
     def on_link(self, address: bytes) -> bool:
         """Say whether an address belongs to a network of the protected side."""
-        return any(ip_address(address) in network for network in self.networks)
+        return any(network.has(address) for network in self.networks)
 
     def ports(self, interface: str) -> tuple[str, ...]:
         """Return the captured ports that an entry's interface stands for."""
@@ -92,6 +92,12 @@ class Entry:
     network: Network | None = None
     mac: bytes = b""
     interface: str = ""
+    span: Span | None = field(init=False, compare=False, default=None)
+    """The network's addresses."""
+
+    def __post_init__(self) -> None:
+        if self.network is not None:
+            object.__setattr__(self, "span", of_network(self.network))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +116,16 @@ def match(entry: Entry, subject: Subject, address: bytes, view: View) -> Match:
         return _match_beyond(entry, subject, view.layout)
     if not view.layout.same(subject.interface, entry.interface):
         return Match.NO
-    own = network_of(subject)
+    own = of_subject(subject)
     if own is not None:  # a link without MACs
-        return Match(2 * (entry.network is not None and overlap(own, entry.network)))
+        return Match.YES if entry.span is not None and own.overlaps(entry.span) else Match.NO
     if entry.mac:
         return Match.YES if entry.mac == subject.value else Match.NO
-    if entry.network is None:
+    if entry.span is None:
         return Match.NO
-    if any(ip_address(known) in entry.network for known in view.hosts.addresses_of(subject.value)):
+    if any(entry.span.has(known) for known in view.hosts.addresses_of(subject.value)):
         return Match.YES
-    claimed = bool(address) and ip_address(address) in entry.network
-    if not claimed or view.hosts.of_address(address) is not None:
+    if not entry.span.has(address) or view.hosts.of_address(address) is not None:
         return Match.NO
     # An address that cannot be on this side at all is simply forged.
     here = bool(entry.interface) or view.layout.on_link(address)
@@ -128,10 +133,10 @@ def match(entry: Entry, subject: Subject, address: bytes, view: View) -> Match:
 
 
 def _match_beyond(entry: Entry, subject: Subject, layout: Layout) -> Match:
-    own = network_of(subject)
-    if entry.network is None or own is None or layout.protected_side(entry.interface):
+    own = of_subject(subject)
+    if entry.span is None or own is None or layout.protected_side(entry.interface):
         return Match.NO
-    return Match.YES if overlap(own, entry.network) else Match.NO
+    return Match.YES if own.overlaps(entry.span) else Match.NO
 
 
 def best(
@@ -170,12 +175,11 @@ def elements(entries: Iterable[Entry], view: View) -> tuple[Element, ...]:
             ports = layout.ports(entry.interface) or tuple(sorted(layout.captured))
             found.update({Element(port, entry.mac, text): None for port in ports})
             continue
-        if entry.network is None:
+        if entry.span is None:
             continue
         if not layout.protected_side(entry.interface):
             found[Element("", None, text)] = None
         for address, (interface, mac) in view.hosts.hosts.items():
-            inside = ip_address(address) in entry.network
-            if inside and layout.same(interface, entry.interface):
+            if entry.span.has(address) and layout.same(interface, entry.interface):
                 found[Element(interface, mac, address_text(address))] = None
     return tuple(found)

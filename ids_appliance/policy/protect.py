@@ -10,7 +10,8 @@ from ids_appliance.errors import ConfigError, SubjectError
 from ids_appliance.policy.entries import Element, Entry, KnownHosts, Layout, Match, View
 from ids_appliance.policy.entries import best as best_match
 from ids_appliance.policy.entries import elements as elements_of
-from ids_appliance.policy.subjects import Named, address_text, network_of, overlap, parse
+from ids_appliance.policy.spans import of_network, of_subject
+from ids_appliance.policy.subjects import Named, address_text, parse
 from ids_appliance.types import Kind, Subject
 
 MAX_PINS: Final = 1024
@@ -24,7 +25,9 @@ _NOBODYS: Final = (
     ("multicast", "ff00::/8"),
 )
 """Addresses that are never one sender's beyond us (RFC 1122 3.2.1.3, RFC 4291 2.5)."""
-_NOBODYS_NETWORKS: Final = tuple((why, ipaddress.ip_network(text)) for why, text in _NOBODYS)
+_NOBODYS_SPANS: Final = tuple(
+    (why, of_network(ipaddress.ip_network(text))) for why, text in _NOBODYS
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,7 +120,7 @@ class Protection:
         pin, once each."""
         self.found = found
         networks = tuple(
-            ipaddress.ip_network((address, prefix), strict=False)
+            of_network(ipaddress.ip_network((address, prefix), strict=False))
             for _, address, prefix in found.networks
         )
         layout = Layout(frozenset(found.captured), frozenset(found.above), networks)
@@ -150,16 +153,15 @@ class Protection:
             return None
         if subject.kind is Kind.MAC:
             return self._refuses_mac(subject, address)
-        network = network_of(subject)
-        assert network is not None
-        for why, nobodys in _NOBODYS_NETWORKS:
-            if overlap(network, nobodys):
+        span = of_subject(subject)
+        assert span is not None
+        for why, nobodys in _NOBODYS_SPANS:
+            if span.overlaps(nobodys):
                 return why
-        for own in self._own[1]:
-            if ipaddress.ip_address(own) in network:
-                return "our own address"
+        if any(span.has(own) for own in self._own[1]):
+            return "our own address"
         if not subject.interface and any(
-            overlap(network, net) for net in self.view.layout.networks
+            span.overlaps(network) for network in self.view.layout.networks
         ):
             return "an address of the protected side, seen from beyond: forged"
         if subject.interface and subject.kind is Kind.IPV6:

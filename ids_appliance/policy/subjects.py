@@ -4,14 +4,14 @@ import ipaddress
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ids_appliance.errors import SubjectError
+from ids_appliance.policy.spans import Network, Span, of_network, of_subject
 from ids_appliance.types import SENDER, Kind, Side, Standing, Subject
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SENDER: Final = struct.Struct("<IBB6s16s")
 assert _SENDER.size == SENDER.itemsize
@@ -98,6 +98,12 @@ class Named:
     network: Network | None = None
     interface: str = ""
     port: int = 0
+    span: Span | None = field(init=False, compare=False, default=None)
+    """The network's addresses."""
+
+    def __post_init__(self) -> None:
+        if self.network is not None:
+            object.__setattr__(self, "span", of_network(self.network))
 
     @property
     def address(self) -> bytes:
@@ -114,19 +120,10 @@ class Named:
             return subject.kind is Kind.MAC and subject.value == self.mac
         if self.port and (subject.kind is not Kind.FLOOD or subject.port != self.port):
             return False
-        if self.network is None:
+        if self.span is None:
             return False
-        own = network_of(subject)
-        if own is None:
-            return bool(address) and ipaddress.ip_address(address) in self.network
-        return overlap(own, self.network)
-
-
-def overlap(one: Network, other: Network) -> bool:
-    """Say whether two networks of whatever families have an address in common."""
-    if isinstance(one, ipaddress.IPv4Network):
-        return isinstance(other, ipaddress.IPv4Network) and one.overlaps(other)
-    return isinstance(other, ipaddress.IPv6Network) and one.overlaps(other)
+        own = of_subject(subject)
+        return self.span.has(address) if own is None else self.span.overlaps(own)
 
 
 def parse(text: str, interface: str = "") -> Named:

@@ -53,7 +53,7 @@ def test_orders_work_while_the_breaker_holds(world: World) -> None:
     [
         ("192.0.2.1", "default router"),
         ("02:00:00:00:00:01@lan0", "default router"),
-        ("192.0.2.254", "seen: write its MAC"),
+        ("192.0.2.254", "our own address"),
         ("203.0.113.254", "our own address"),
         ("02:00:00:00:00:fe@lan0", "our own MAC"),
         ("198.51.100.53", "DNS server"),
