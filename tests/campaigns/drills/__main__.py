@@ -11,12 +11,13 @@ from typing import Final
 
 from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import orderly, require
-from tests.campaigns.drills import lockout
+from tests.campaigns.drills import forgery, lockout
 from tests.campaigns.drills.report import Line, Report, table
 
 Drill = Callable[[str, Report], None]
 DRILLS: Final[dict[str, Drill]] = {
     "lock-out": lockout.play,
+    **forgery.DRILLS,
 }
 TOOLS: Final = ("hping3", "nmap", "arpspoof", "mosquitto", "mosquitto_pub", "mosquitto_sub", "ping")
 
