@@ -130,7 +130,8 @@ class Appliance:
 
     clock: monotonic nanoseconds; None: packet time. tell: hears of everything that happens, in
     order; answers of the kernel that are none of an order about a decision (Reconciled, texts) go
-    to `on_answer`.
+    to `on_answer`. before_deciding: called, at most every half second, before somebody may be
+    decided about, so that who is protected or allowed is known by its latest address.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Appliance:
         clock: Callable[[], int] | None = None,
         tell: Callable[[Told], None] = lambda what: None,
         on_answer: Callable[[Any], None] = lambda answer: None,
+        before_deciding: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self.parts = parts
@@ -159,6 +161,8 @@ class Appliance:
         """Set by who builds it; asked for its counters."""
         self._tell = tell
         self._on_answer = on_answer
+        self._before_deciding = before_deciding
+        self._asked_ns = -(2**62)
         self._packet_time = clock is None
         self._extends_by_verdict = config.policy.kind == "per_packet"
         self._standing: dict[Subject, bytes] = {}
@@ -292,6 +296,10 @@ class Appliance:
             self.gate.overload.set_cleared(self._cleared)
         ledger = self.parts.ledger
         ledger.known_devices = self.parts.screen.counters().get("devices", 0)
+        accused = any(f.malicious for f in findings) or any(e.decisive for e in events)
+        if accused and self.gate.now_ns >= self._asked_ns + TICK_NS // 2:
+            self._asked_ns = self.gate.now_ns
+            self._before_deciding()
         decisions = ledger.decide(findings, events)
         for decision in decisions:
             self._tell(decision)

@@ -40,7 +40,7 @@ from ids_appliance.policy.book import Clock
 from ids_appliance.policy.guard import Guard
 from ids_appliance.policy.kept import restore, snapshot
 from ids_appliance.policy.ledger import Effect, Ledger
-from ids_appliance.policy.protect import Protection, SystemFound
+from ids_appliance.policy.protect import Protection
 from ids_appliance.telemetry.devices import Devices
 from ids_appliance.telemetry.events import EventLog
 from ids_appliance.trigger import embedded, filter
@@ -128,7 +128,7 @@ class Gateway:
 
     def _start(self, stack: ExitStack) -> None:
         config = self.config
-        self._found_now = self._surroundings()
+        self._found_now = look(self.config)
         greet(self._found_now)
         ports = max(1, len(self._found_now.captured))
         ring = RingOptions(
@@ -216,6 +216,7 @@ class Gateway:
             clock=clocks.monotonic_ns,
             tell=self._told,
             on_answer=self._answered,
+            before_deciding=self._meet,
         )
 
     def _take_up(self) -> None:
@@ -334,9 +335,6 @@ class Gateway:
 
     # The network around ------------------------------------------------------------------------
 
-    def _surroundings(self) -> SystemFound:
-        return look(self.config)
-
     def _network_changed(self) -> None:
         self.interfaces.refresh()
         self._know_ourselves()
@@ -354,13 +352,17 @@ class Gateway:
 
     def look_around(self) -> None:
         """Take over what the network looks like now: who is protected depends on it."""
-        before, self._found_now = router_macs(self._found_now), self._surroundings()
+        before, self._found_now = router_macs(self._found_now), look(self.config)
         if router_macs(self._found_now) != before:
             self._know_ourselves()
+        self._meet()
+        self.protect()
+
+    def _meet(self) -> None:
+        """Let the ledger know who has which address; end decisions about whoever is let off."""
         ended = self.ledger.surround(self._found_now, known_hosts(self.screen, self.interfaces))
         if ended:
             self.carry_out(Effect("", ended=tuple(ended)))
-        self.protect()
 
     def protect(self) -> None:
         """Tell the kernel who is protected now, if that has changed."""

@@ -21,6 +21,7 @@ from ids_appliance.types import (
     Reconciled,
     Response,
     Side,
+    Standing,
     Subject,
     TriggerEvent,
 )
@@ -176,19 +177,21 @@ class World:
 
     def judge(self, *findings, verdict=0):
         self.policy.next = list(findings)
-        n = 1
-        self.appliance.take(
-            JudgedBatch(
-                np.zeros(n, FRAME),
-                np.zeros(n, SENDER),
-                np.full(n, Outcome.JUDGED, np.uint8),
-                np.full(n, 0.9),
-                np.full(n, verdict, np.uint8),
-                np.zeros(n, np.uint8),
-                np.zeros(n, np.uint64),
-                (b"m" * 16,),
-            )
-        )
+        self.appliance.take(judged(np.zeros(1, FRAME), np.zeros(1, SENDER), verdict=verdict))
+
+
+def judged(frames, senders, *, verdict=0):
+    n = len(frames)
+    return JudgedBatch(
+        frames,
+        senders,
+        np.full(n, Outcome.JUDGED, np.uint8),
+        np.full(n, 0.9),
+        np.full(n, verdict, np.uint8),
+        np.zeros(n, np.uint8),
+        np.zeros(n, np.uint64),
+        (b"m" * 16,),
+    )
 
 
 def decision(subject=CAMERA, response=Response.QUARANTINE, number=1, duration_s=600.0):
@@ -406,3 +409,36 @@ def test_counters_of_all_stages():
     assert counters["elements"] == 1 and counters["contained_senders"] == 0
     # The screen's `contained` are senders; by that name the pipeline counts frames.
     assert counters["devices"] == 3 and "contained" not in counters
+
+
+def test_who_is_who_is_asked_before_somebody_is_decided_about_but_not_all_the_time():
+    met = []
+    w = World(before_deciding=lambda: met.append(len(w.ledger.asked)))
+    w.fire()
+    assert met == []  # a trigger alone accuses nobody
+    w.judge(finding(malicious=False))
+    assert met == []
+    for _ in range(3):
+        w.judge(finding())
+    assert met == [2]
+    w.frames(at=1.0)
+    w.judge(finding())
+    assert len(met) == 2
+
+
+def test_proven_senders_are_told_while_a_flood_stands():
+    w = World()
+    w.fire()
+    proven = np.zeros(1, SENDER)
+    proven["side"], proven["family"], proven["address"][0, :4] = 1, 4, [203, 0, 113, 9]
+    frames = np.zeros(1, FRAME)
+    frames["standing"] = int(Standing.PROVEN)
+    batch = judged(frames, proven)
+    w.appliance.take(batch)
+    assert w.appliance.proven() == []  # no flood: nobody suffers from its limit
+    w.ledger.next = [decision(FLOOD)]
+    w.judge(finding())
+    w.appliance.take(batch)
+    w.appliance.take(batch)
+    assert w.appliance.proven() == [bytes([203, 0, 113, 9])]
+    assert w.appliance.proven() == []
