@@ -58,6 +58,8 @@ class SystemFound:
     routers: tuple[Place, ...] = ()
     router_macs: tuple[bytes, ...] = ()
     """Further routers of the protected side, by configuration."""
+    bindings: tuple[tuple[bytes, bytes], ...] = ()
+    """(address, MAC) that may never change, by configuration: they win over every pin."""
     dns: tuple[Place, ...] = ()
     nodes: tuple[Place, ...] = ()
     sessions: tuple[Place, ...] = ()
@@ -65,7 +67,7 @@ class SystemFound:
 
 
 Pins = Mapping[tuple[str, bytes], bytes]
-"""(interface or "", address) -> MAC."""
+"""(interface, address) -> MAC."""
 
 
 class Protection:
@@ -105,20 +107,22 @@ class Protection:
         return self._pins
 
     def adopt(self, pins: Pins) -> None:
-        """Take over pins of an earlier run; those that stand already, or are configured, win."""
-        for key, mac in pins.items():
-            if len(self._pins) < MAX_PINS:
-                self._pins.setdefault(key, mac)
-        self.update(self.found, self.view.hosts)
+        """Take over pins of an earlier run; they win over what was seen since the start."""
+        kept = dict(list(pins.items())[:MAX_PINS])
+        self._pins = kept | {
+            key: mac for key, mac in self._pins.items() if key not in kept and len(kept) < MAX_PINS
+        }
+        self.update(self.found, self._hosts)
 
-    def relearn(self, pins: Pins | None = None) -> None:
-        """Forget pins but for the configured ones: a router was replaced."""
-        self._pins = dict(pins or {})
+    def relearn(self) -> None:
+        """Forget all pins and take what is seen now: a router was replaced."""
+        self._pins.clear()
+        self.update(self.found, self._hosts)
 
     def update(self, found: SystemFound, hosts: KnownHosts) -> list[str]:
         """Take over what the system and the network look like now; return what contradicts a
         pin, once each."""
-        self.found = found
+        self.found, self._hosts = found, hosts
         networks = tuple(
             of_network(ipaddress.ip_network((address, prefix), strict=False))
             for _, address, prefix in found.networks
@@ -160,10 +164,11 @@ class Protection:
                 return why
         if any(span.has(own) for own in self._own[1]):
             return "our own address"
-        if not subject.interface and any(
+        # Unproven: a limit of new flows from beyond does not concern whose address it truly is.
+        if (subject.proven and not subject.interface) and any(
             span.overlaps(network) for network in self.view.layout.networks
         ):
-            return "an address of the protected side, seen from beyond: forged"
+            return "an address of the protected side, seen from beyond"
         if subject.interface and subject.kind is Kind.IPV6:
             return "without MACs a /64 would be the whole link"
         return self._matched(subject, address, Match.YES)
@@ -228,7 +233,7 @@ class Protection:
 
     def _pin(self, why: str, place: Place, contradictions: list[str]) -> bytes:
         key = (place.interface, place.address)
-        pinned = self._pins.get(key) or self._pins.get(("", place.address), b"")
+        pinned = dict(self.found.bindings).get(place.address) or self._pins.get(key, b"")
         if not pinned and place.mac and len(self._pins) < MAX_PINS:
             pinned = self._pins[key] = place.mac
         if pinned and place.mac and pinned != place.mac:

@@ -87,10 +87,18 @@ def test_the_routers_mac_on_another_port_is_somebody_elses(protection: Protectio
     assert protection.refuses(device(1, "lan1")) is None
 
 
-def test_an_address_of_the_protected_side_seen_from_beyond_is_forged(
+def test_an_address_of_the_protected_side_seen_from_beyond_is_never_cut_off(
     protection: Protection,
 ) -> None:
-    assert "forged" in (protection.refuses(address("192.0.2.77")) or "")
+    assert "from beyond" in (protection.refuses(address("192.0.2.77")) or "")
+
+
+def test_who_forges_a_devices_address_from_beyond_may_be_limited_in_new_flows(
+    protection: Protection,
+) -> None:
+    forger = replace(address("192.0.2.77"), proven=False)
+    assert protection.refuses(forger) is None
+    assert protection.refuses(replace(forger, value=ip("192.0.2.254"))) == "our own address"
 
 
 def test_a_64_that_holds_somebody_protected_is_refused() -> None:
@@ -112,6 +120,7 @@ def test_who_becomes_the_router_in_the_neighbour_table_is_not_protected(
 
 def test_a_replaced_router_is_taken_on_when_somebody_says_so(protection: Protection) -> None:
     replaced = replace(FOUND, routers=(Place(ip("192.0.2.1"), "lan0", mac(66)),))
+    protection.update(replaced, HOSTS)
     protection.relearn()
     assert protection.update(replaced, HOSTS) == []
     assert protection.refuses(device(66)) == "default router"
