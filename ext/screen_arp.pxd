@@ -156,7 +156,8 @@ cdef inline void _alive(State *s, Binding *b, uint32_t ifindex) noexcept nogil:
         b.ifindex = ifindex
     if b.contested and b.owner_after == 0:
         b.owner_after = s.clock
-    if b.contested and b.accusable and b.rival_last + SOON_NS <= s.clock:
+    if (b.contested and b.accusable and b.rival_last + SOON_NS <= s.clock
+            and b.rival_last + ALIVE_NS > s.clock):  # later on a card may have been changed back
         _still_used(s, b)
 
 

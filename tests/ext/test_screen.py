@@ -306,6 +306,14 @@ def test_decisive_once_the_old_mac_still_uses_its_address() -> None:
     assert screen.binding_of(ADDRESS)[1] == MAC
 
 
+def test_who_lent_an_address_and_gives_it_back_is_not_accused() -> None:
+    # A laptop's two network cards, or a pair of servers: minutes later the first one has it again.
+    screen = screen_of()
+    frames = [claim(MAC, ADDRESS, 1, op=1), claim(THIRD_MAC, ADDRESS, 11)]
+    frames.append(sent(MAC, t.ip(ADDRESS, OTHER, 17, t.udp((1, 2))), 72))
+    assert [e[6] for e in fired(screen, frames)] == [False]
+
+
 def test_decisive_at_the_next_claim_where_the_old_mac_was_seen_in_between() -> None:
     screen = screen_of()
     old = sent(MAC, t.ip(ADDRESS, OTHER, 17, t.udp((1, 2))), 11.3)

@@ -851,7 +851,7 @@ class Screen:
         b.last, b.ifindex = self.clock, b.ifindex or ifindex
         if b.rival and not b.owner_after:
             b.owner_after = self.clock
-        if b.rival and b.culprit and b.claimed + SOON <= self.clock:
+        if b.rival and b.culprit and b.claimed + SOON <= self.clock < b.claimed + ALIVE:
             who, b.culprit = b.culprit, None
             text = str(ipaddress.ip_address(address))
             detail = f"{text} is claimed by {b.rival.hex(':')}, and belongs to {b.mac.hex(':')}"
