@@ -82,6 +82,7 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
     """
     # At most 2 s until it is contained, and a margin in which the closed window is seen.
     under_attack = window_s + 4.0
+    lies = max(under_attack, 9.0)
     devices = tuple(f"dev{n:02}" for n in range(1, 21))
     router = "router" if bridged else "gw"
     return (
@@ -181,7 +182,8 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
             name="arp_spoof",
             title="ARP spoofing",
             story=f"bot tells the {'router' if bridged else 'gateway'} that it is the telephone",
-            steps=_steps("arp_spoof", {"life": under_attack + 1.5, "spoof": under_attack + 1.0}),
+            # It lies every two seconds: three times after it should be contained.
+            steps=_steps("arp_spoof", {"life": lies + 1.5, "spoof": lies}),
             poisons=(router, "phone"),
             victims=(router,),
             kind="attack",

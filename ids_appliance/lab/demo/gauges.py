@@ -86,9 +86,9 @@ class Gauges:
             self._reach = reach(lab, act.victims, act.attacker, clock=clock)
         stack.callback(self._reach.stop)
 
-    def download(self) -> None:
+    def download(self, mib: int) -> None:
         """Begin the download; it is waited for at the end."""
-        self._download = Download(self._lab, "dev05", clock=self._clock)
+        self._download = Download(self._lab, "dev05", clock=self._clock, mib=mib)
 
     def __exit__(self, *_: object) -> None:
         self._on_exit.close()

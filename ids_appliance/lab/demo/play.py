@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from ids_appliance.lab.capture import Recording, first_time_ns
 from ids_appliance.lab.demo.acts import LEAD_S, Act, life
 from ids_appliance.lab.demo.gauges import Figures, Gauges
 from ids_appliance.lab.demo.journal import Event, Story, story
+from ids_appliance.lab.demo.probes import DOWNLOAD_MIB
 from ids_appliance.lab.demo.stage import Stage
 from ids_appliance.lab.network import Lab
 from ids_appliance.lab.running import Running
@@ -48,12 +50,22 @@ class Player:
     """Plays acts one after the other on a stage.
 
     folder: where captures and labels go, one folder an act; None: nothing is recorded.
+    mib: size of the download.
     """
 
-    def __init__(self, lab: Lab, stage: Stage, *, clock: Clock, folder: Path | None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        stage: Stage,
+        *,
+        clock: Clock,
+        folder: Path | None,
+        mib: int = DOWNLOAD_MIB,
+    ) -> None:
         self._lab, self._stage = lab, stage
         self._clock = clock
         self._folder = folder
+        self._mib = mib
 
     def play(self, act: Act, *, window_s: float, say: Say) -> Performance:
         """Play one act, wait for its window to close, and let everybody go again.
@@ -73,7 +85,7 @@ class Player:
         with gauges:
             played = _Steps(lab, scenario.steps, self._clock, problems)
             try:
-                played.run(gauges.download, say)
+                played.run(partial(gauges.download, self._mib), say)
             except BaseException:
                 played.abandon()
                 raise

@@ -135,8 +135,9 @@ class Download:
 
     _AHEAD: Final = 1 << 18
 
-    def __init__(self, lab: Lab, host: str, *, clock: Clock) -> None:
-        self._size = DOWNLOAD_MIB << 20
+    def __init__(self, lab: Lab, host: str, *, clock: Clock, mib: int = DOWNLOAD_MIB) -> None:
+        """Begin; `mib`: of the file's DOWNLOAD_MIB so many are read."""
+        self._size = mib << 20
         self._bytes_per_s = DOWNLOAD_MBIT * 125_000
         self._clock = clock
         self._seconds: float | None = None

@@ -1,6 +1,6 @@
 """A performance in; its figures, and whether it went as it has to, out."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from ids_appliance.lab.demo.containment import Containment, containment
@@ -114,12 +114,16 @@ def judge(one: Performance, *, baseline: float | None, true_mac: bytes = b"") ->
         result.goodput = figures.goodput / baseline
     if act.kind == "attack":
         if figures.first_ns is not None:
-            result.containment = containment(
+            found = containment(
                 figures.samples,
                 first_ns=figures.first_ns,
                 trigger_ns=story.trigger_ns,
                 stop_ns=one.stop_ns,
             )
+            if found.after_s is not None and result.kernel_s is not None:
+                # Between two packets of a slow attacker nothing is contained yet.
+                found = replace(found, after_s=max(found.after_s, result.kernel_s))
+            result.containment = found
         result.poisoned, result.healed_s = _healed(figures.cache, true_mac)
     result.failures += _failures(one, result)
     if baseline is not None or act.kind != "ordinary":
