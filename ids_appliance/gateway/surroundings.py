@@ -17,7 +17,7 @@ from typing import Final
 from ids_appliance.capture.interfaces import capture_points
 from ids_appliance.capture.netlink import Link, addresses, attributes, dump, links
 from ids_appliance.config import Config
-from ids_appliance.errors import ConfigError
+from ids_appliance.errors import ConfigError, InterfaceError
 from ids_appliance.gateway.logins import logged_in
 from ids_appliance.policy.protect import Place, SystemFound
 
@@ -98,14 +98,15 @@ class _Tables:
 
 
 def look(config: Config, files: Files | None = None) -> SystemFound:
-    """Return who must not be cut off now. Raises InterfaceError: no such captured interface;
-    ConfigError: a MAC of `routers` is none; OSError: the kernel does not answer.
+    """Return who must not be cut off now. Raises ConfigError: a MAC of the configuration is none;
+    OSError: the kernel does not answer.
 
-    Two looks are equal unless something has changed.
+    Two looks are equal unless something has changed. A captured interface that is gone just now
+    goes on being one.
     """
     files = files or Files()
     tables = _Tables(links(), routes(), neighbours())
-    captured = capture_points(config.interfaces)
+    captured = _captured(config.interfaces)
     indices = {link.name: index for index, link in tables.links.items()}
     above = sorted(
         (port, tables.name(upper))
@@ -131,7 +132,13 @@ def look(config: Config, files: Files | None = None) -> SystemFound:
             )
         ),
         routers=_places(tables.place(route.gateway, index=route.interface) for route in defaults),
-        router_macs=tuple(sorted(_router_mac(text) for text in config.routers)),
+        router_macs=tuple(sorted(_mac(text, "routers") for text in config.routers)),
+        bindings=tuple(
+            sorted(
+                (ipaddress.IPv4Address(address).packed, _mac(mac, "trigger.bindings"))
+                for address, mac in config.trigger.bindings.items()
+            )
+        ),
         dns=_places(tables.place(a) for a in name_servers(files.resolvers) if a not in ours),
         nodes=_places(tables.place(a) for a in _nodes(config) if a not in ours),
         sessions=_places(tables.place(a) for a in files.logged_in() if a not in ours),
@@ -258,9 +265,22 @@ def _nodes(config: Config) -> Iterable[bytes]:
             continue
 
 
-def _router_mac(text: str) -> bytes:
+def _captured(names: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return capture_points(names)
+    except InterfaceError:
+        found: list[str] = []
+        for name in names:
+            try:
+                found += capture_points((name,))
+            except InterfaceError:
+                found.append(name)
+        return tuple(dict.fromkeys(found))
+
+
+def _mac(text: str, setting: str) -> bytes:
     if not MAC.fullmatch(text.lower()):
-        raise ConfigError(f"routers: {text!r} is not a MAC: write 02:00:00:00:00:01")
+        raise ConfigError(f"{setting}: {text!r} is not a MAC: write 02:00:00:00:00:01")
     return bytes.fromhex(text.replace("-", ":").replace(":", ""))
 
 

@@ -81,6 +81,7 @@ class Book:
         self._notes = Notes()
         self._evicted: list[Held] = []
         self._hosts = KnownHosts()
+        self._entries = guard.protection.entries
         self._totals = dict.fromkeys(("made", "ended", "stepped_down", "evicted", "unnamed"), 0)
 
     # What stands -------------------------------------------------------------------------------
@@ -205,14 +206,14 @@ class Book:
         """Take over what the system and the network look like now; return the ends of decisions
         about whoever is let off by that. Cheap where nothing has changed."""
         protection = self.guard.protection
-        same_hosts = hosts == self._hosts
-        if same_hosts and found == protection.found:
+        same = hosts == self._hosts and protection.entries is self._entries
+        if same and found == protection.found:
             return []
-        self._hosts = hosts
-        old, entries, pins = protection.found, set(protection.entries), len(protection.pins)
+        old, entries, pins = protection.found, set(self._entries), len(protection.pins)
         for contradiction in protection.update(found, hosts):
             self.note("pin", None, contradiction)
         self.dirty |= len(protection.pins) != pins
+        self._hosts, self._entries = hosts, protection.entries
         # Whether a device is let off depends on who has which address; whether an address is,
         # only on what is new: thousands of them are not looked at again each time.
         ours = (old.macs, old.addresses, old.networks)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ids_appliance.capture.netlink import Link
-from ids_appliance.config import Config, Node, Protect
-from ids_appliance.errors import ConfigError, InterfaceError
+from ids_appliance.config import Config, Node, Protect, Trigger
+from ids_appliance.errors import ConfigError
 from ids_appliance.gateway import surroundings
 from ids_appliance.gateway.surroundings import Files, boot_id, look, name_servers
 from ids_appliance.policy.protect import Place, Protection
@@ -156,9 +156,25 @@ def test_a_bridge_is_built_on_what_is_captured(network: Network) -> None:
 
 
 @pytest.mark.net
+def test_an_interface_that_is_gone_stays_one_that_is_captured(network: Network) -> None:
+    config, files = Config(interfaces=("lan0", "lan7")), Files((), lambda: [])
+    with network.inside("gw"):
+        assert look(config, files).captured == ("lan0", "lan7")
+
+
+@pytest.mark.net
+def test_bindings_of_the_configuration(network: Network) -> None:
+    trigger = Trigger(bindings={"192.0.2.53": "02:00:00:00:00:54"})
+    config = Config(interfaces=("lan0",), trigger=trigger, node=Node(addresses=("192.0.2.53:1",)))
+    with network.inside("gw"):
+        found = look(config, Files((), lambda: []))
+    protection = Protection(Protect(), found)
+    assert protection.refuses(Subject(Kind.MAC, ip_mac(0x54), "lan0")) == "node"
+    assert protection.refuses(Subject(Kind.MAC, ip_mac(0x53), "lan0")) is None
+
+
+@pytest.mark.net
 def test_bad_names_are_told(network: Network) -> None:
     with network.inside("gw"):
-        with pytest.raises(InterfaceError, match="no interface 'lan7'"):
-            look(Config(interfaces=("lan7",)))
         with pytest.raises(ConfigError, match="routers: 'x' is not a MAC"):
             look(Config(interfaces=("lan0",), routers=("x",)))

@@ -341,6 +341,17 @@ def test_a_contradicted_pin_is_told(world: World) -> None:
     assert made.response is Q
 
 
+def test_a_replaced_router_is_let_go_by_reload(world: World) -> None:
+    replaced = replace(FOUND, routers=(Place(ip("192.0.2.1"), "lan0", mac(66)),))
+    world.ledger.surround(replaced, HOSTS)
+    world.found(lan(66), "port_scan")
+    assert world.ledger.surround(replaced, HOSTS) == []
+    world.protection.relearn()
+    (ended,) = world.ledger.surround(replaced, HOSTS)
+    assert ended.subject == device(66)
+    assert world.found(lan(66), "port_scan") == []
+
+
 def test_what_the_kernel_says_is_shown(world: World) -> None:
     (made,) = world.found(lan(5), "port_scan")
     world.ledger.settle([Applied(made, done=False, note="set full")])
