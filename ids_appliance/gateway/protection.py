@@ -2,23 +2,31 @@
 
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.policy.guard import Guard
-from ids_appliance.policy.protect import SystemFound
+from ids_appliance.policy.protect import Pins, SystemFound
 
 
 def protected_sets(guard: Guard, found: SystemFound) -> ProtectedSets:
     """Return what the first rules of the kernel's tables accept: protected and allowed senders."""
-    return ProtectedSets(guard.elements(), router_ports(found), found.macs)
+    pins = guard.protection.pins
+    return ProtectedSets(guard.elements(), router_ports(found, pins), found.macs)
 
 
-def router_ports(found: SystemFound) -> tuple[tuple[str, bytes], ...]:
-    """Return (captured interface, MAC) of the routers on the protected side."""
+def router_ports(found: SystemFound, pins: Pins) -> tuple[tuple[str, bytes], ...]:
+    """Return (captured interface, MAC) of the routers on the protected side.
+
+    The MAC that a router's address is pinned to counts before the neighbour table's: or an ARP
+    forger who has fooled us would be taken for the router, named by whatever addresses it writes
+    and cut off never.
+    """
     ports: dict[str, list[str]] = {port: [port] for port in found.captured}
     for port, upper in found.above:
         ports.setdefault(upper, []).append(port)
     known: dict[tuple[str, bytes], None] = {}
     for place in found.routers:
-        if place.mac:
-            known.update(((port, place.mac), None) for port in ports.get(place.interface, ()))
+        pinned = pins.get((place.interface, place.address)) or pins.get(("", place.address))
+        mac = pinned or place.mac
+        if mac:
+            known.update(((port, mac), None) for port in ports.get(place.interface, ()))
     for mac in found.router_macs:
         known.update(((port, mac), None) for port in found.captured)
     return tuple(known)
@@ -29,6 +37,6 @@ def layout_above(found: SystemFound) -> tuple[str, ...]:
     return tuple(dict.fromkeys(upper for _, upper in found.above))
 
 
-def router_macs(found: SystemFound) -> list[bytes]:
+def router_macs(found: SystemFound, pins: Pins) -> list[bytes]:
     """Return the MACs whose frames come from beyond: routers on the protected side."""
-    return list(dict.fromkeys(mac for _, mac in router_ports(found)))
+    return list(dict.fromkeys(mac for _, mac in router_ports(found, pins)))

@@ -98,6 +98,7 @@ class Gateway:
         """The node that should judge is known not to answer."""
         self._shed = 0
         self._held = ""
+        self._routers: list[bytes] = []
 
     def __enter__(self) -> "Gateway":
         with ExitStack() as stack:
@@ -129,6 +130,7 @@ class Gateway:
     def _start(self, stack: ExitStack) -> None:
         config = self.config
         self._found_now = look(self.config)
+        self.protection = Protection(config.protect, self._found_now)
         greet(self._found_now)
         ports = max(1, len(self._found_now.captured))
         ring = RingOptions(
@@ -140,7 +142,7 @@ class Gateway:
             config.interfaces,
             ring,
             on_event=lambda line: self.stories.health("capture", "warning", line),
-            routers=lambda: router_macs(self._found_now),
+            routers=self._router_macs,
         )
         stack.callback(self.live.source.close)
         for line in self.live.warnings:
@@ -165,7 +167,6 @@ class Gateway:
     def _wire(self, stack: ExitStack) -> None:
         config, clocks = self.config, self.clocks
         screen = embedded.build(config.trigger)
-        self.protection = Protection(config.protect, self._found_now)
         guard = Guard(self.protection, AllowList())
         clock = Clock(now=clocks.monotonic_ns, wall=clocks.wall_ns)
         self.ledger = Ledger(
@@ -344,6 +345,7 @@ class Gateway:
         self.look_around()
 
     def _know_ourselves(self) -> None:
+        self._routers = self._router_macs()
         with suppress(InterfaceError):  # gone just now: the next change is on its way
             host = self.live.host()
             self.pipeline.set_host(host)
@@ -352,11 +354,14 @@ class Gateway:
 
     def look_around(self) -> None:
         """Take over what the network looks like now: who is protected depends on it."""
-        before, self._found_now = router_macs(self._found_now), look(self.config)
-        if router_macs(self._found_now) != before:
-            self._know_ourselves()
+        self._found_now = look(self.config)
         self._meet()
+        if self._router_macs() != self._routers:
+            self._know_ourselves()
         self.protect()
+
+    def _router_macs(self) -> list[bytes]:
+        return router_macs(self._found_now, self.protection.pins)
 
     def _meet(self) -> None:
         """Let the ledger know who has which address; end decisions about whoever is let off."""

@@ -132,6 +132,10 @@ class Protection:
         contradictions: list[str] = []
         entries: list[Entry] = []
         bound = dict(hosts.hosts)
+        if not self._settings.automatic:
+            for place in found.routers:  # not protected, but whose MAC it is decides who is beyond
+                if place.interface:
+                    self._pin("default router", place, contradictions)
         for why, place in self._places(found, hosts):
             mac = self._pin(why, place, contradictions) if place.interface else b""
             if mac:
