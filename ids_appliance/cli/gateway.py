@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
+import msgspec
 
 from ids_appliance import __version__
 from ids_appliance.config import Config
@@ -25,10 +26,18 @@ from ids_appliance.telemetry.metrics import Metrics
 from ids_appliance.telemetry.vendors import installed
 
 SECTIONS_AT_START = (
-    *("interfaces", "state_dir", "run_dir", "group", "profile", "routers", "trigger", "window"),
-    *("policy", "enforce", "protect", "events", "metrics", "ring"),
+    *("interfaces", "state_dir", "run_dir", "group", "profile", "routers", "names", "leases"),
+    *("trigger", "window", "policy", "enforce", "protect", "events", "metrics", "ring"),
 )
 """Settings that take a restart."""
+
+
+def reloaded(running: Config, fresh: Config) -> tuple[Config, list[str]]:
+    """Return what a reload puts into force, and which changed settings take a restart: these stay
+    as they were. The loop asks for some of them again (which interfaces, whose panic flag)."""
+    at_start = {name: getattr(running, name) for name in SECTIONS_AT_START}
+    waiting = [name for name, value in at_start.items() if getattr(fresh, name) != value]
+    return msgspec.structs.replace(fresh, **at_start), waiting
 
 
 @contextmanager
@@ -102,9 +111,7 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
     gateway = Gateway(config, clocks, log, devices=devices)
 
     def reload() -> tuple[Config, list[str]]:
-        fresh = load(path, mode=mode)
-        waiting = [n for n in SECTIONS_AT_START if getattr(fresh, n) != getattr(config, n)]
-        return fresh, waiting
+        return reloaded(config, load(path, mode=mode))
 
     orders = Orders(gateway, reload=reload)
     control = Control(
