@@ -89,11 +89,11 @@ def test_at_most_the_stated_share_reaches_the_bound_and_none_lower_does_as_well(
 
 def test_no_row_lets_two_cells_decide() -> None:
     least = least_upper(config.Policy())
-    assert least == 21.0
+    assert least == 14.0
     peaks = Peaks(np.array([0.0] * 98 + [22.0, 30.0]), 10.0, np.array([1.0, 25.0, 40.0]))
     low, high = table_of(peaks, [0.05, 0.001], least=least)
     assert (low.false_alarms, low.upper, low.ordinary, low.malicious) == (0.001, 30.0002, 0, 1)
-    assert (high.upper, high.ordinary, high.malicious) == (21.0, 2, 2)
+    assert (high.upper, high.ordinary, high.malicious) == (14.0, 2, 2)
     assert high.per_device_day == 0.2 and high.quantile < 1.0
 
 

@@ -13,13 +13,13 @@ BOUNDS = Bounds(
     false_alarms=0.01,
     prior_logit=0.0,
     model_id="00" * 16,
-    settings=settings_of(config.Policy()),
+    settings=settings_of(config.Policy(clip=3.0)),
     priors={"port_scan": 8.0},
 )
 
 
 def policy(**changed: object) -> SequentialPolicy:
-    return SequentialPolicy(config.Policy(**changed), BOUNDS)  # type: ignore[arg-type]
+    return SequentialPolicy(config.Policy(**{"clip": 3.0} | changed), BOUNDS)  # type: ignore[arg-type]
 
 
 def event(rule: str, sender: bytes | None) -> TriggerEvent:
