@@ -30,7 +30,7 @@ BUILD_NEEDS = $$($(BIN)/python -c 'import tomllib; \
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(VENV)/stamp-run ## install what it needs, build, show attacks contained live (no root: a recorded one judged)
+demo: $(VENV)/stamp-run ## install what it needs, build, attack the whole system in a lab (4 minutes; root)
 	@$(BIN)/ids-appliance demo
 
 test: style ## install what it needs, build, lint, run the tests

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -78,9 +79,18 @@ def require(*tools: str) -> None:
 
 def sweep() -> list[str]:
     """Remove what crashed runs have left; return the namespaces' names."""
-    left = [name for name in present() if (o := _OWNED.fullmatch(name)) and not alive(*o.groups())]
+    left = [name for name in present() if _orphaned(name)]
     remove(left)
+    for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if _orphaned(place.name) and place.is_dir() and place.stat().st_uid == os.geteuid():
+            shutil.rmtree(place, ignore_errors=True)
     return left
+
+
+def _orphaned(name: str) -> bool:
+    """Return whether a name says that its owner was one of ours and is not there any more."""
+    owner = _OWNED.fullmatch(name)
+    return owner is not None and not alive(*owner.groups())
 
 
 def remove(names: Iterable[str]) -> None:

@@ -54,7 +54,7 @@ class Lab:
             require_vlan()
         self._net.__enter__()
         try:
-            self._scratch = tempfile.TemporaryDirectory(prefix="ids-lab-")
+            self._scratch = tempfile.TemporaryDirectory(prefix=self._net.full("scratch-"))
             Wiring(self._net, self.layout).build()
         except BaseException:
             self.__exit__()

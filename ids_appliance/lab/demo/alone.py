@@ -37,12 +37,12 @@ class Verdict:
     """Packets put to the forest."""
 
     def words(self) -> str:
-        """Say it in a table's cell, of at most 26 columns for names as short as the lab's."""
+        """Say it in a table's cell, of at most 24 columns for names as short as the lab's."""
         stopped = {None: "", True: "stops it", False: "misses it"}[self.stopped]
-        harm = f"cuts off {len(self.wronged)} others" if self.wronged else ""
+        harm = f"bans {len(self.wronged)} others" if self.wronged else ""
         if len(self.wronged) == 1:
             (whom,) = self.wronged
-            harm = f"closes {whom}" if ":" in whom else f"cuts off {whom}"
+            harm = f"closes {whom}" if ":" in whom else f"bans {whom}"
         return ", ".join(filter(None, (stopped, harm))) or "leaves all alone"
 
 

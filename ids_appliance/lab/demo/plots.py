@@ -37,7 +37,8 @@ def draw(performances: Sequence[Performance], results: Sequence[Result], folder:
 
 def _attack(pyplot: Any, one: Performance, result: Result, path: Path) -> None:
     """Packets per 100 ms: sent by the attacker, arrived at its victim; what happened when."""
-    zero = one.figures.first_ns or one.start_ns
+    zero = one.figures.first_ns
+    zero = one.start_ns if zero is None else zero
     rows = [((t - zero) / 1e9, s, a) for t, s, a in per_sample(one.figures.samples)]
     times = [t for t, _, _ in rows]
     figure, ax = pyplot.subplots(figsize=(9, 3.6), layout="constrained")

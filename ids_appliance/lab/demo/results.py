@@ -78,7 +78,7 @@ def judge(one: Performance, *, baseline: float | None, true_mac: bytes = b"") ->
     true_mac: whose the address in the watched ARP cache is.
     """
     act, story, figures = one.act, one.story, one.figures
-    zero = figures.first_ns or one.start_ns
+    zero = one.start_ns if figures.first_ns is None else figures.first_ns
 
     def since(time_ns: int | None) -> float | None:
         return None if time_ns is None else (time_ns - zero) / _NS
@@ -140,7 +140,7 @@ def _failures(one: Performance, r: Result) -> list[str]:
         c = r.containment
         if r.trigger_s is None:
             found.append("nothing triggered")
-        if c is None or not c.contained:
+        elif c is None or not c.contained:
             share = (
                 "" if c is None else f": {c.late_arrived} of {c.late_sent} later packets arrived"
             )

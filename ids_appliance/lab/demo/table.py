@@ -42,13 +42,13 @@ def row(r: Result) -> str:
 
 def alone(results: Sequence[Result]) -> Iterator[str]:
     """Yield the lines of what trigger alone and forest alone would have done."""
-    yield f"{'':21} {'trigger alone':26} {'forest alone':26} both"
+    yield f"{'':21} {'trigger alone':24} {'forest alone':24} both"
     yield "-" * len(HEAD)
     for r in results:
         if r.alone:
             cells = [r.alone[way]["words"] for way in ("trigger", "forest", "both")]
             title = r.title if r.kind != "twin" else "  " + r.title
-            yield f"{title:21} {cells[0]:26} {cells[1]:26} {cells[2]}"
+            yield f"{title:21} {cells[0]:24} {cells[1]:24} {cells[2]}"[:COLUMNS]
 
 
 def closing(results: Sequence[Result]) -> Iterator[str]:
