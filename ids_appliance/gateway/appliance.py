@@ -22,7 +22,7 @@ from ids_appliance.config import Config
 from ids_appliance.pipeline import Pipeline
 from ids_appliance.policy.subjects import identity
 from ids_appliance.trigger.gate import Screen, ScrutinyGate
-from ids_appliance.trigger.overload import Overload
+from ids_appliance.trigger.overload import MAX_CLEARED, Overload
 from ids_appliance.trigger.window import Change, Window
 from ids_appliance.types import (
     SENDER,
@@ -290,7 +290,7 @@ class Appliance:
             self._tell(finding)
             if finding.malicious:
                 self._cleared.discard(finding.sender)
-            else:
+            elif len(self._cleared) < MAX_CLEARED:  # a window that never ends clears without end
                 self._cleared.add(finding.sender)
         if self.gate.overload is not None and findings:
             self.gate.overload.set_cleared(self._cleared)

@@ -19,7 +19,7 @@ from ids_appliance.trigger.window import Change, Window
 from ids_appliance.types import U8, FrameBatch, Outcome, Records, Trigger, TriggerEvent
 
 MAX_EVENTS: Final = 256
-"""Events of one screening that are looked at; the rest are counted."""
+"""Events of one screening that are looked at, decisive ones first; the rest are counted."""
 
 
 class Screen(Protocol):
@@ -211,12 +211,14 @@ class ScrutinyGate:
             self.window.admitted(frames)
 
     def _events(self, fired: Sequence[tuple[Any, ...] | TriggerEvent]) -> list[TriggerEvent]:
-        if len(fired) > MAX_EVENTS:
-            self.counts["gate_events_dropped"] += len(fired) - MAX_EVENTS
-        return [
-            event if isinstance(event, TriggerEvent) else TriggerEvent(*event)
-            for event in fired[:MAX_EVENTS]
+        events = [
+            event if isinstance(event, TriggerEvent) else TriggerEvent(*event) for event in fired
         ]
+        if len(events) > MAX_EVENTS:
+            self.counts["gate_events_dropped"] += len(events) - MAX_EVENTS
+            # A crowd of forged senders must not hide what a rule alone may decide.
+            events.sort(key=lambda event: not event.decisive)
+        return events[:MAX_EVENTS]
 
     def _changed(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -7,6 +7,7 @@ from ids_appliance.config import Config, Failure
 from ids_appliance.config import Policy as PolicySection
 from ids_appliance.config import Window as WindowSection
 from ids_appliance.gateway.appliance import Appliance, Ended, Parts, give_up_under_pressure
+from ids_appliance.trigger.overload import MAX_CLEARED
 from ids_appliance.trigger.window import Change
 from ids_appliance.types import (
     FRAME,
@@ -399,6 +400,16 @@ def test_the_cleared_are_shed_first_until_something_speaks_against_them():
     w.appliance.finish()
     w.fire(sender=None, at=100.0)
     assert known[-1] == set()
+
+
+def test_the_cleared_are_bounded_in_a_window_that_never_ends():
+    w = World()
+    overload = give_up_under_pressure(w.appliance, lambda: 0.0)
+    known = []
+    overload.set_cleared = lambda senders: known.append(len(set(senders)))
+    senders = [record(side=Side.WAN, family=4, address=i.to_bytes(4)) for i in range(1, 5000)]
+    w.judge(*(finding(sender, malicious=False) for sender in senders))
+    assert known[-1] == MAX_CLEARED
 
 
 def test_counters_of_all_stages():

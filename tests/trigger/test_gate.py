@@ -233,6 +233,16 @@ def test_more_events_than_anybody_looks_at_are_counted():
     assert len(heard) == MAX_EVENTS and gate.counters()["gate_events_dropped"] == 10
 
 
+def test_a_crowd_does_not_hide_a_decisive_event():
+    n = MAX_EVENTS + 10
+    screen = ScriptedScreen()
+    screen.late = [("arp_spoof", f"k{i}", T0, 0, b"s", "detail", i == n - 1) for i in range(n)]
+    gate, heard, _ = make(screen)
+    gate.admit(batch(frames_at([0])), b"")
+    gate.expire(T0 + S)
+    assert len(heard) == MAX_EVENTS and sum(event.decisive for event in heard) == 1
+
+
 def test_shed_frames_are_counted_in_the_window():
     gate, _, windows = make(ScriptedScreen(fires={2}))
     gate.overload = Overload(("suspect", "unnamed", "cleared"), lambda: 0.6)
