@@ -97,8 +97,7 @@ class Gateway:
         self.node_down = False
         """The node that should judge is known not to answer."""
         self._shed = 0
-        self._held = ""
-        self._routers: list[bytes] = []
+        self._held, self._routers = "", list[bytes]()
 
     def __enter__(self) -> "Gateway":
         with ExitStack() as stack:
@@ -142,7 +141,7 @@ class Gateway:
             config.interfaces,
             ring,
             on_event=lambda line: self.stories.health("capture", "warning", line),
-            routers=self._router_macs,
+            routers=lambda: router_macs(self.protection),
         )
         stack.callback(self.live.source.close)
         for line in self.live.warnings:
@@ -271,7 +270,8 @@ class Gateway:
                 else ("up", "the node judges")
             )
             self.stories.health("node", state, line)
-        self.ledger.failing_closed = self._failing_closed()
+        if limited := self.ledger.fail_closed(self._failing_closed()):
+            self.carry_out(Effect("", apply=tuple(limited)))
         if panicked(Path(self.config.run_dir)) and self.ledger.enforcing:
             # Ordered while this loop stood still, and lost.
             self.panic()
@@ -345,7 +345,7 @@ class Gateway:
         self.look_around()
 
     def _know_ourselves(self) -> None:
-        self._routers = self._router_macs()
+        self._routers = router_macs(self.protection)
         with suppress(InterfaceError):  # gone just now: the next change is on its way
             host = self.live.host()
             self.pipeline.set_host(host)
@@ -356,12 +356,9 @@ class Gateway:
         """Take over what the network looks like now: who is protected depends on it."""
         self._found_now = look(self.config)
         self._meet()
-        if self._router_macs() != self._routers:
+        if router_macs(self.protection) != self._routers:
             self._know_ourselves()
         self.protect()
-
-    def _router_macs(self) -> list[bytes]:
-        return router_macs(self._found_now, self.protection.pins)
 
     def _meet(self) -> None:
         """Let the ledger know who has which address; end decisions about whoever is let off."""

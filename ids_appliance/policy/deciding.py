@@ -7,11 +7,14 @@
 What people order is in ledger.py, what outlives a restart in kept.py.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ids_appliance.policy.book import Book
+from ids_appliance.config import Enforce, Policy
+from ids_appliance.policy.book import Book, Clock
+from ids_appliance.policy.guard import Guard
 from ids_appliance.policy.response import Wanted, by_evidence, ladder, limits
 from ids_appliance.policy.standing import Held
 from ids_appliance.policy.subjects import identity, subject_of
@@ -22,14 +25,50 @@ RULE_SCORE: Final = 100.0
 """Score of a decision that a rule alone has made: it does not give way to a doubtful one."""
 
 
+NAMED: Final = 64
+NAMED_NS: Final = 5 * 10**9
+"""How many whom a trigger has named wait, and how long, to be limited after all: a rule says the
+same again only after five seconds, and that a node is gone is known a second late."""
+
+
 class Deciding(Book):
     """The book, and what enters into it by itself."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        enforce: Enforce,
+        *,
+        guard: Guard,
+        names: Callable[[int], str],
+        clock: Clock,
+    ) -> None:
+        super().__init__(policy, enforce, guard=guard, names=names, clock=clock)
+        self._named: deque[tuple[int, Subject, Wanted]] = deque(maxlen=NAMED)
 
     def decide(self, findings: Sequence[Finding], events: Sequence[TriggerEvent]) -> list[Decision]:
         """Return what is decided now: new decisions and climbs, nothing for what stands so."""
         made = [self._on_event(event) for event in events]
         made += [self._on_finding(finding) for finding in findings]
         return [decision for decision in made if decision is not None]
+
+    def fail_closed(self, why: str) -> list[Decision]:
+        """Limit whom a trigger names from now on, unjudged, because of `why` ("": no more); return
+        what is decided about those who were named just before that was known."""
+        begins = bool(why) and not self.failing_closed
+        self.failing_closed = why
+        if not begins:
+            return []
+        since_ns = self.clock.now() - NAMED_NS
+        waiting = [(s, w) for at_ns, s, w in self._named if at_ns >= since_ns]
+        self._named.clear()
+        made = [self._unjudged(s, w) for s, w in waiting if self.standing.get(s) is None]
+        return [decision for decision in made if decision is not None]
+
+    def _unjudged(self, subject: Subject, wanted: Wanted) -> Decision | None:
+        # Nobody can judge its packets, and people would rather slow down whom a rule names.
+        why = f"{self.failing_closed}; {wanted.why}"
+        return self._consider(subject, replace(wanted, response=Response.RATE_LIMIT, why=why))
 
     def _on_event(self, event: TriggerEvent) -> Decision | None:
         if event.sender is None:
@@ -46,10 +85,10 @@ class Deciding(Book):
                 self.note("refused", subject, "a rule alone decides about MACs only")
                 return None
             return self._consider(subject, wanted)
-        if self.failing_closed and before is None:
-            # Nobody can judge its packets, and people would rather slow down whom a rule names.
-            why = f"{self.failing_closed}; {why}"
-            return self._consider(subject, replace(wanted, response=Response.RATE_LIMIT, why=why))
+        if before is None:
+            if self.failing_closed:
+                return self._unjudged(subject, wanted)
+            self._named.append((self.clock.now(), subject, wanted))
         if before is not None and before.alone and not before.probation and not before.by_hand:
             # The second witness comes later than the first.
             both = f"{event.rule} after evidence alone: {event.detail[:200]}"

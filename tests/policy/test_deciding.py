@@ -375,9 +375,15 @@ def test_counters_add_up(world: World) -> None:
 
 
 def test_where_nobody_can_judge_and_people_prefer_closed_a_trigger_limits(world: World) -> None:
-    assert world.ledger.decide([], [event(lan(5))]) == []  # open: a trigger alone never decides
-    world.ledger.failing_closed = "no classifier answers (on_classifier_down: closed)"
+    assert world.ledger.decide([], [event(lan(4))]) == []  # open: a trigger alone never decides
+    world.later(6)
+    assert world.ledger.decide([], [event(lan(3))]) == []
+    (just_before,) = world.ledger.fail_closed("no classifier answers (on_classifier_down: closed)")
+    assert (just_before.subject, just_before.response) == (device(3), L)
+    assert world.ledger.fail_closed("no classifier answers (on_classifier_down: closed)") == []
     (made,) = world.ledger.decide([], [event(lan(5))])
     assert (made.subject, made.response) == (device(5), L)
     assert made.reason.startswith("no classifier answers")
     assert world.ledger.decide([], [event(lan(5))]) == []  # nothing climbs by a trigger alone
+    assert world.ledger.fail_closed("") == []
+    assert world.ledger.decide([], [event(lan(6))]) == []
