@@ -2,7 +2,7 @@
 
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.policy.guard import Guard
-from ids_appliance.policy.protect import Pins, SystemFound
+from ids_appliance.policy.protect import Pins, Protection, SystemFound
 
 
 def protected_sets(guard: Guard, found: SystemFound) -> ProtectedSets:
@@ -37,6 +37,6 @@ def layout_above(found: SystemFound) -> tuple[str, ...]:
     return tuple(dict.fromkeys(upper for _, upper in found.above))
 
 
-def router_macs(found: SystemFound, pins: Pins) -> list[bytes]:
+def router_macs(protection: Protection) -> list[bytes]:
     """Return the MACs whose frames come from beyond: routers on the protected side."""
-    return list(dict.fromkeys(mac for _, mac in router_ports(found, pins)))
+    return list(dict.fromkeys(mac for _, mac in router_ports(protection.found, protection.pins)))

@@ -18,13 +18,7 @@ from ids_appliance.config import Config
 from ids_appliance.enforce.nftables import NftEnforcer
 from ids_appliance.errors import InterfaceError
 from ids_appliance.gateway import classifiers
-from ids_appliance.gateway.appliance import (
-    Appliance,
-    Ended,
-    Parts,
-    Told,
-    give_up_under_pressure,
-)
+from ids_appliance.gateway.appliance import Appliance, Ended, Parts, Told, give_up_under_pressure
 from ids_appliance.gateway.enforcement import Answer, Enforcement
 from ids_appliance.gateway.healing import Healing
 from ids_appliance.gateway.keeper import Keeper
@@ -307,6 +301,12 @@ class Gateway:
             self.stories.tell(decision)
         self.appliance.released([d.subject for d in effect.ended])
         self.appliance.lifted(effect.lifted)
+
+    def held_because(self) -> str:
+        """Return why nothing new is enforced at the moment; "" where it is."""
+        if not self.ledger.enforcing and panicked(Path(self.config.run_dir)):
+            return PANICKED
+        return self.ledger.held_because()
 
     def panic(self) -> Effect:
         """Remove everything of ours from the kernel, and only observe from now on."""

@@ -22,7 +22,7 @@ FOOLED = replace(TRUE, routers=(Place(ADDRESS, "br0", FORGER),))
 def forger_is_somebody(settings: Protect) -> None:
     protection = Protection(settings, TRUE)
     protection.update(FOOLED, KnownHosts())
-    assert router_macs(FOOLED, protection.pins) == [ROUTER]
+    assert router_macs(protection) == [ROUTER]
     sets = protected_sets(Guard(protection), FOOLED)
     for port in ("port0", "port1"):
         assert sets.refuses(Subject(Kind.MAC, FORGER, port)) is None
@@ -40,13 +40,13 @@ def test_nor_where_nobody_is_protected_automatically() -> None:
 def test_a_router_that_was_not_seen_yet_is_learned() -> None:
     unseen = replace(TRUE, routers=(Place(ADDRESS, "br0"),))
     protection = Protection(Protect(), unseen)
-    assert router_macs(unseen, protection.pins) == []
+    assert router_macs(protection) == []
     protection.update(TRUE, KnownHosts())
-    assert router_macs(TRUE, protection.pins) == [ROUTER]
+    assert router_macs(protection) == [ROUTER]
 
 
 def test_a_reload_learns_the_router_anew() -> None:
     protection = Protection(Protect(), TRUE)
     protection.update(FOOLED, KnownHosts())
     protection.relearn()
-    assert router_macs(FOOLED, protection.pins) == [FORGER]
+    assert router_macs(protection) == [FORGER]
