@@ -52,6 +52,7 @@ class FallbackClassifier(Classifier):
         self._kept: dict[int, CellRequest] = {}
         self._taken_over: set[int] = set()
         self._probe: int | None = None
+        self._last: CellRequest | None = None
         self._probe_due = clock()
         self._back = False
         self._rest: list[Answer] = []
@@ -87,6 +88,7 @@ class FallbackClassifier(Classifier):
                 return False
             self._counts["local_requests"] += 1
             if self._down:
+                self._last = request
                 self._send_probe(request)
             return True
         if len(self._kept) >= KEPT or not self._remote.submit(request):
@@ -103,6 +105,7 @@ class FallbackClassifier(Classifier):
         ready = list(self._local.answers(0.0))
         if self._down:
             ready += self._take_over(list(self._kept.values()))
+            self._ask_again()
         wait_s = 0.0 if ready or not self._kept else timeout_s
         unanswered = []
         mine = []
@@ -120,6 +123,7 @@ class FallbackClassifier(Classifier):
                 ready.append(answer)
         if unanswered:
             self._lost()
+            self._last = unanswered[-1]
         for request in (*unanswered, *mine):
             ready += self._judge(request)
         return ready
@@ -160,6 +164,7 @@ class FallbackClassifier(Classifier):
         answers of the last one were made with."""
         if self._back:
             self._back = self._down = False
+            self._last = None
             self._counts["node_returns"] += 1
         if not self._down and not self._remote.connected:
             self._lost()
@@ -205,6 +210,14 @@ class FallbackClassifier(Classifier):
         if self._remote.connected and self._remote.submit(request):
             self._probe = request.seq
             self._counts["node_probes"] += 1
+
+    def _ask_again(self) -> None:
+        """Ask the last question again where nobody has a new one, or a node that is back would go
+        on being called down. One that was lost with its connection has nothing to prove."""
+        if self._last is not None:
+            self._send_probe(self._last)
+        elif self._remote.connected:
+            self._back = True
 
     def _on_probe(self, answer: Answer) -> None:
         self._probe = None

@@ -194,6 +194,34 @@ def test_a_probe_without_an_answer_is_repeated_later():
     assert ask() and len(node.under_way) == 1
 
 
+def test_a_node_that_is_back_is_noticed_even_if_nobody_has_a_new_question():
+    bundle = random_bundle(1)
+    node, clock = Scripted(bundle), Clock()
+    classifier = FallbackClassifier(node, LocalClassifier(bundle), policy="local", clock=clock)
+    for silent in (False, True):  # lost with its connection; there, and it does not answer
+        node.connected = silent
+        assert classifier.submit(make_request(1 + silent, bundle, random_rows(1, 2)))
+        if silent:
+            node.settle(1, answered=False)
+        assert len(classifier.answers(0.0)) == 1 and classifier.down
+        node.connected = True
+        clock.now += PROBE_S
+        assert list(classifier.answers(0.0)) == [] and len(node.under_way) == 1
+        node.settle(1, answered=False)
+        assert list(classifier.answers(0.0)) == [] and classifier.down
+        clock.now += PROBE_S
+        assert list(classifier.answers(0.0)) == []
+        node.settle(1, answered=True)
+        assert list(classifier.answers(0.0)) == []
+        assert list(classifier.answers(0.0)) == [] and not classifier.down
+        assert not node.under_way
+    node.connected = False
+    assert list(classifier.answers(0.0)) == [] and classifier.down
+    node.connected = True  # nothing was asked of it meanwhile
+    assert list(classifier.answers(0.0)) == [] and list(classifier.answers(0.0)) == []
+    assert not classifier.down
+
+
 def test_another_model_here_makes_the_nodes_requests_stale():
     here, there = random_bundle(1), random_bundle(2)
     node = Scripted(there)
