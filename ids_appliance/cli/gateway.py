@@ -200,7 +200,7 @@ def _say_start(gateway: Gateway) -> None:
     """Log what runs and how it fails, and say it on standard error."""
     config = gateway.config
     failure = config.failure
-    held = gateway.ledger.held_because()
+    held = gateway.held_because()
     gateway.stories.health(
         "gateway",
         "started",

@@ -45,7 +45,7 @@ class Orders:
         gateway = self._gateway
         counters = gateway.counters()
         window = gateway.appliance.window
-        held = gateway.ledger.held_because()
+        held = gateway.held_because()
         down = gateway.live.source.down
         now_ns = gateway.clocks.monotonic_ns()
         paused_ns = gateway.ledger.paused_until_ns
@@ -291,7 +291,7 @@ def _entry(row: Allowed) -> AllowEntry:
 def alarms(gateway: Gateway) -> list[str]:
     """Return what needs somebody's attention, one line each, the worst first."""
     found = []
-    if held := gateway.ledger.held_because():
+    if held := gateway.held_because():
         found.append(held)
     if gateway.live.source.down:
         found.append(f"not captured at the moment: {', '.join(gateway.live.source.down)}")

@@ -338,6 +338,7 @@ class Gateway:
 
     def _network_changed(self) -> None:
         self.interfaces.refresh()
+        self.appliance.renumbered()
         self._know_ourselves()
         if isinstance(self.enforcer, NftEnforcer):
             enforcer, above = self.enforcer, layout_above(self._found_now)
