@@ -79,8 +79,8 @@ class Book(Protocol):
     def expire(self, now_ns: int) -> Sequence[Decision]:
         """Return what has changed by itself: stepped down, or ended (OBSERVE for 0 s)."""
 
-    def settle(self, answers: Sequence[Applied]) -> None:
-        """Remember what the kernel said."""
+    def settle(self, answers: Sequence[Applied]) -> Sequence[Applied]:
+        """Remember what the kernel said; return the answers about what is to hold still."""
 
     def counters(self) -> dict[str, int]:
         """Totals by name."""
@@ -207,12 +207,12 @@ class Appliance:
         for answer in self.parts.kernel.answers():
             if isinstance(answer, Applied):
                 applied.append(answer)
-                self._applied(answer)
                 self._tell(answer)
             else:
                 self._on_answer(answer)
-        if applied:
-            self.parts.ledger.settle(applied)
+        # Who was let go while the kernel was at it (release, panic) is not contained by its answer.
+        for answer in self.parts.ledger.settle(applied) if applied else ():
+            self._applied(answer)
         if self._standing != before:
             self._contain()
 
@@ -232,6 +232,11 @@ class Appliance:
     def lifted(self, subjects: Iterable[Subject]) -> None:
         """Judge subjects again whose decisions stand, but not in the kernel (a pause)."""
         self._let_go(subjects)
+
+    def renumbered(self) -> None:
+        """Look up interfaces again: one that was made anew has another index."""
+        self._standing = {subject: self.sender_of(subject) for subject in self._standing}
+        self._contain()
 
     def finish(self, why: str = "end") -> None:
         """Close the window: no more frames will come."""

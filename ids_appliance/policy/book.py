@@ -239,12 +239,16 @@ class Book:
                 ended.append(self.end(held, f"ended: {reason}"))
         return ended
 
-    def settle(self, answers: Sequence[Applied]) -> None:
-        """Remember what the kernel said of decisions that still stand."""
+    def settle(self, answers: Sequence[Applied]) -> list[Applied]:
+        """Remember what the kernel said; return the answers about decisions that still stand and
+        are not lifted by a pause."""
+        current = []
         for answer in answers:
             held = self.standing.get(answer.decision.subject)
             if held is not None and held.decision.number == answer.decision.number:
                 held.note = answer.note if answer.done else f"not enforced: {answer.note}"
+                current.append(answer)
+        return current if self.paused_until_ns is None else []
 
     # Telling -----------------------------------------------------------------------------------
 

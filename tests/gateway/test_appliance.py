@@ -114,6 +114,7 @@ class ScriptedPolicy:
 class ScriptedLedger:
     def __init__(self):
         self.asked, self.next, self.ending, self.settled = [], [], [], []
+        self.let_go = False
         self.known_devices = 0
 
     def decide(self, findings, events):
@@ -127,6 +128,7 @@ class ScriptedLedger:
 
     def settle(self, answers):
         self.settled += answers
+        return [] if self.let_go else answers
 
     def counters(self):
         return {"decisions": 1}
@@ -154,13 +156,19 @@ class ScriptedKernel:
 
 
 class World:
-    def __init__(self, config=None, **how):
+    def __init__(self, config=None, indices=None, **how):
         self.screen, self.policy = ScriptedScreen(), ScriptedPolicy()
         self.ledger, self.kernel = ScriptedLedger(), ScriptedKernel()
         self.told, self.answers = [], []
         self.appliance = Appliance(
             config or Config(interfaces=("lan0",), window=WindowSection(window_s=30.0)),
-            Parts(self.screen, self.policy, self.ledger, self.kernel, {"lan0": 3}.__getitem__),
+            Parts(
+                self.screen,
+                self.policy,
+                self.ledger,
+                self.kernel,
+                (indices or {"lan0": 3}).__getitem__,
+            ),
             tell=self.told.append,
             on_answer=self.answers.append,
             **how,
@@ -311,6 +319,30 @@ def test_a_kernel_that_answers_later():
     w.kernel.next = [Applied(decision(), True)]
     w.appliance.settle()
     assert w.screen.contained == [{CAMERA_SENDER}]
+
+
+def test_whom_people_released_while_the_kernel_was_at_it_is_not_contained():
+    w = World()
+    w.fire()
+    w.kernel.at_once = False
+    w.ledger.next = [decision()]
+    w.judge(finding())
+    w.appliance.released([CAMERA])
+    w.ledger.let_go = True
+    w.kernel.next = [Applied(decision(), True)]
+    w.appliance.settle()
+    assert not w.appliance.contained and w.screen.contained == [set()]
+
+
+def test_an_interface_that_was_made_anew_has_another_index():
+    indices = {"lan0": 3}
+    w = World(indices=indices)
+    w.fire()
+    w.ledger.next = [decision()]
+    w.judge(finding())
+    indices["lan0"] = 9
+    w.appliance.renumbered()
+    assert w.screen.contained[-1] == {record(ifindex=9, mac=MAC)}
 
 
 def test_a_milder_response_contains_no_more():

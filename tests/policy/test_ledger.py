@@ -246,3 +246,15 @@ def test_why_says_how_many_more_are_meant(world: World) -> None:
     world.found(lan(5), "port_scan", address=ip("192.0.2.5"))
     world.found(flood("192.0.2.5"), "dos")
     assert world.ledger.why("192.0.2.5").others == 1
+
+
+def test_answers_about_what_was_let_go_meanwhile_count_no_more() -> None:
+    world = World()
+    (made,) = world.found(lan(5), "port_scan")
+    answer = Applied(made, True)
+    assert world.ledger.settle([answer]) == [answer]
+    world.ledger.pause(60)
+    assert world.ledger.settle([answer]) == []
+    world.ledger.pause(0)
+    world.ledger.enforce(False)
+    assert world.ledger.settle([answer]) == []
