@@ -4,7 +4,7 @@ import pytest
 
 from ids_appliance.config import Enforce
 from ids_appliance.errors import IdsError, Refused, SubjectError
-from ids_appliance.types import Kind, Response, Subject
+from ids_appliance.types import Applied, Kind, Response, Subject
 from tests.policy.ledgers import World, device, flood, ip, lan, wan
 
 O, L, Q = Response.OBSERVE, Response.RATE_LIMIT, Response.QUARANTINE  # noqa: E741
