@@ -8,6 +8,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Protocol
 
 from ids_appliance.errors import IdsError
@@ -59,8 +60,16 @@ class Enforcement:
 
     def apply(self, decisions: Sequence[Decision]) -> None:
         """Let decisions hold soon; never blocks."""
+
+        def order() -> Sequence[Answer]:
+            try:
+                return self._enforcer.apply(decisions)
+            except IdsError as error:
+                # Each of them has its answer, or they would pass for enforced.
+                return [*(Applied(one, False, str(error)) for one in decisions), str(error)]
+
         if decisions:
-            self._put(lambda: self._enforcer.apply(decisions))
+            self._put(order)
 
     def release(self, subjects: Sequence[Subject]) -> None:
         """Let subjects go soon; never blocks."""
@@ -110,8 +119,9 @@ class Enforcement:
     def close(self, *, timeout_s: float = 5.0) -> None:
         """Carry out what is ordered already, then end the thread; safe to call twice."""
         if not self._thread.done():
-            self._orders.put(None, timeout=timeout_s)
-            wait([self._thread], timeout_s)
+            with suppress(queue.Full):  # it is stuck: what is in the kernel has its time-outs
+                self._orders.put(None, timeout=timeout_s)
+                wait([self._thread], timeout_s)
 
     def _put(self, order: Order) -> None:
         try:
@@ -148,7 +158,8 @@ class Enforcement:
             answers = order()
         except IdsError as error:
             answers = (str(error),)
-        self._counters = self._enforcer.counters()
+        with suppress(IdsError):  # what is wrong is told by orders
+            self._counters = self._enforcer.counters()
         if answers:
             self._answers.extend(answers)
             self._wake()

@@ -100,7 +100,8 @@ def test_a_failure_of_the_enforcers_is_an_answer(
     slow.raises = IdsError("the table is gone")
     thread.apply([decision(1)])
     assert woken.acquire(timeout=5)
-    assert thread.answers() == ["the table is gone"]
+    refused = Applied(decision(1), False, "the table is gone")
+    assert thread.answers() == [refused, "the table is gone"]
     slow.raises = None
     thread.apply([decision(2)])
     thread.close()
