@@ -12,7 +12,8 @@ import msgspec
 
 from ids_appliance.lab.scenarios import Scenario, Step, read
 
-Kind = Literal["ordinary", "allowed", "attack", "twin"]
+Kind = Literal["ordinary", "allowed", "observed", "attack", "twin"]
+"""observed: an attack while enforcement is paused, which shows what it does to its victim."""
 LEAD_S: Final = 0.6
 """Ordinary life alone at the start of an act."""
 MIN_ACT_S: Final = 8.0
@@ -41,6 +42,9 @@ class Act:
     """The victim's SYN cookies; None: as they are."""
     poisons: tuple[str, str] | None = None
     """(whose ARP cache, with whose address) an ARP spoofer attacks."""
+    unprotected: str = ""
+    """Act in which the same attack was observed. Whom the gateway holds back beyond its captured
+    ports is not in their capture, so what others would have decided is asked of that one."""
     without_broker: bool = False
     """The broker is away: nobody publishes beside what the act is about."""
 
@@ -82,7 +86,7 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
     """
     # At most 2 s until it is contained, and a margin in which the closed window is seen.
     under_attack = window_s + 4.0
-    lies = max(under_attack, 9.0)
+    lies = max(under_attack, 11.5)
     devices = tuple(f"dev{n:02}" for n in range(1, 21))
     router = "router" if bridged else "gw"
     return (
@@ -116,6 +120,18 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
             kind="twin",
             steps=_steps("flood_twin", {"retries": window_s + 3.5}),
         ),
+        Act(
+            name=OBSERVED,
+            title="spoofed, unprotected",
+            story="the gateway only looks on while dev01, its SYN cookies off, is flooded",
+            steps=_steps("spoofed_flood", {"flood": 6.0}, flood={"pps": FLOOD_PPS}),
+            kind="observed",
+            attacker="outsider",
+            victims=("dev01",),
+            port=80,
+            forged=True,
+            cookies=False,
+        ),
         *(
             Act(
                 name=f"spoofed_flood_{'cookies' if cookies else 'plain'}",
@@ -129,6 +145,7 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
                 attacker="outsider",
                 forged=True,
                 port=80,
+                unprotected=OBSERVED,
             )
             for cookies in (True, False)
         ),
@@ -182,7 +199,7 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
             name="arp_spoof",
             title="ARP spoofing",
             story=f"bot tells the {'router' if bridged else 'gateway'} that it is the telephone",
-            # It lies every two seconds: three times after it should be contained.
+            # It lies every two seconds, and several times after it should be contained.
             steps=_steps("arp_spoof", {"life": lies + 1.5, "spoof": lies}),
             poisons=(router, "phone"),
             victims=(router,),
@@ -203,6 +220,7 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
     )
 
 
+OBSERVED: Final = "spoofed_flood_unprotected"
 FLOOD_PPS: Final = 5000
 MIRAI_PORTS: Final = "23,2323,5555,7547"
 

@@ -57,7 +57,7 @@ class Gauges:
         with ExitStack() as stack:
             self._datagrams = Datagrams(lab, STREAMS, pace_s=STREAM_PACE_S, clock=clock)
             stack.callback(self._datagrams.stop)
-            if act.kind == "attack":
+            if act.attacker:
                 self._watch_attack(stack)
             if act.port:
                 target = (lab.address(act.victims[0]), act.port)

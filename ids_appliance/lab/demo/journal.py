@@ -50,6 +50,11 @@ class Journal:
         except ControlError as error:
             self.problem = str(error)
 
+    @property
+    def follows(self) -> bool:
+        """Events still come."""
+        return self._thread.is_alive()
+
     def since(self, start_ns: int) -> list[Event]:
         """Return the events from a time on."""
         with self._changed:
@@ -148,7 +153,7 @@ def story(
                 about = what.get("subject", "")
                 found.spared.append(f"{about} {what.get('action')}: {what.get('note', '')}".strip())
         elif kind == "health" and what.get("state") in ("warning", "down", "alarm"):
-            found.warnings.append(f"{what['component']}: {what['message']}")
+            found.warnings.append(f"{what['component']}: {what.get('message', '')}")
     found.open_ids = set(opened)
     return found
 

@@ -23,6 +23,7 @@ from ids_appliance.lab.truth import Played
 
 LOOK_S: Final = 0.05
 CAPTURE: Final = "capture.pcap"
+PAUSE_S: Final = 60.0
 SNAP: Final = 128
 """Bytes kept of each frame: all headers; a download's content says nothing."""
 Clock = Callable[[], int]
@@ -77,6 +78,9 @@ class Player:
             lab.write(act.victims[0], "net/ipv4/tcp_syncookies", "1" if act.cookies else "0")
         if act.kind == "allowed":
             say("order", self._stage.allow("admin", "takes the inventory"))
+        if act.kind == "observed":
+            self._stage.pause(PAUSE_S)
+            say("order", "enforcement is paused")
         scenario = act.scenario(life(act))
         recording = self._record(act)
         problems: list[str] = []
@@ -111,6 +115,9 @@ class Player:
         if not self._stage.alive():
             raise LabError("the gateway or the node has ended: see gateway.log and node.log")
         self._stage.begin_anew()
+        if act.kind == "observed":
+            self._stage.pause(0)
+            say("order", "enforcement is on again")
         return Performance(act, began, stop_ns, told, figures, capture, problems)
 
     def _record(self, act: Act) -> Recording | None:

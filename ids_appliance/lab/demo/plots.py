@@ -24,14 +24,15 @@ def draw(performances: Sequence[Performance], results: Sequence[Result], folder:
     made = []
     both = list(zip(performances, results, strict=True))
     for one, result in both:
-        if result.kind == "attack" and result.containment is not None:
+        if one.act.attacker and result.containment is not None:
             made.append(f"{result.name}.png")
             _attack(pyplot, one, result, folder / made[-1])
     made.append("windows.png")
     _windows(pyplot, both, folder / made[-1])
-    if any(r.alone for r in results):
+    told = [r for r in results if r.alone and r.kind != "observed"]
+    if told:
         made.append("alone.png")
-        _alone(pyplot, [r for r in results if r.alone], folder / made[-1])
+        _alone(pyplot, told, folder / made[-1])
     return made
 
 
@@ -82,7 +83,7 @@ def _windows(pyplot: Any, both: Sequence[tuple[Performance, Result]], path: Path
     zero = both[0][0].start_ns
     figure, ax = pyplot.subplots(figsize=(10, 0.34 * len(both) + 1.4), layout="constrained")
     for row, (one, result) in enumerate(both):
-        colour = {"attack": _SENT, "twin": _ARRIVED}.get(result.kind, "#8a817c")
+        colour = {"attack": _SENT, "observed": _SENT, "twin": _ARRIVED}.get(result.kind, "#8a817c")
         start, stop = ((t - zero) / 1e9 for t in (one.start_ns, one.stop_ns))
         ax.broken_barh([(start, stop - start)], (row - 0.38, 0.76), color=colour, alpha=0.3)
         for window in one.story.windows:

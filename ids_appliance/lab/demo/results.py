@@ -112,7 +112,7 @@ def judge(one: Performance, *, baseline: float | None, true_mac: bytes = b"") ->
     )
     if baseline is not None and figures.goodput is not None:
         result.goodput = figures.goodput / baseline
-    if act.kind == "attack":
+    if act.attacker:
         if figures.first_ns is not None:
             found = containment(
                 figures.samples,

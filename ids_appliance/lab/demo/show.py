@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ids_appliance._features import HostIdentity
 from ids_appliance.lab.demo.acts import Act, sequence
@@ -68,18 +68,7 @@ def show(
         known = names(lab)
     judges = Judges(model, host, partial(named, names=known), window_s=WINDOW_S, allowed=["admin"])
     timeline.say("gateway", "the lab is gone; what would trigger or forest alone have done?")
-    for one, result in zip(performances, results, strict=True):
-        if one.capture is not None:
-            label = outside.labels(one.capture.parent / "labels.json")
-            found = judges.act(one.capture, label, attacked=one.act.kind == "attack")
-            result.alone = {
-                way: asdict(verdict) | {"words": verdict.words()}
-                for way, verdict in (
-                    ("trigger", found.trigger),
-                    ("forest", found.forest),
-                    ("both", found.both),
-                )
-            }
+    _decide_alone(performances, results, judges, outside.labels)
     (folder / "results.json").write_text(
         json.dumps({"layout": layout, "acts": [r.as_json() for r in results]}, indent=1) + "\n"
     )
@@ -115,12 +104,42 @@ def _play(
     return performances, results
 
 
+def _decide_alone(
+    performances: Sequence[Performance],
+    results: Sequence[Result],
+    judges: Judges,
+    labels: Labels,
+) -> None:
+    """Ask of every recording what trigger alone, forest alone and both would have done."""
+    told: dict[str, dict[str, Any]] = {}
+    recorded = [one for one in performances if one.capture is not None]
+    elsewhere = {one.act.unprotected for one in recorded} & {one.act.name for one in recorded}
+    for one in recorded:
+        if one.act.unprotected in elsewhere or one.capture is None:
+            continue
+        label = labels(one.capture.parent / "labels.json")
+        found = judges.act(one.capture, label, attacked=bool(one.act.attacker))
+        told[one.act.name] = {
+            way: asdict(verdict) | {"words": verdict.words()}
+            for way, verdict in (
+                ("trigger", found.trigger),
+                ("forest", found.forest),
+                ("both", found.both),
+            )
+        }
+    for one, result in zip(performances, results, strict=True):
+        name = one.act.unprotected if one.act.unprotected in elsewhere else one.act.name
+        result.alone = told.get(name, {})
+
+
 def _well(r: Result) -> str:
     """Return in a sentence that an act went as it has to."""
     if r.kind == "attack" and r.containment is not None:
         return (
             f"contained {r.containment.after_s:.2f} s after the first packet; nobody else accused"
         )
+    if r.kind == "observed" and r.newcomers:
+        return f"{r.newcomers[0]} of {r.newcomers[1]} new connections to it succeeded meanwhile"
     if r.kind == "twin":
         return "it looked like an attack, was looked at, and nothing was done about it"
     return "nobody was accused"

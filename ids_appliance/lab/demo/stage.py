@@ -17,7 +17,7 @@ from ids_appliance.classify.certificates import Request as Leaf
 from ids_appliance.classify.tls import Role
 from ids_appliance.errors import LabError
 from ids_appliance.gateway.client import Client
-from ids_appliance.gateway.messages import Allow, AskDecisions, AskStatus, Release, Request
+from ids_appliance.gateway.messages import Allow, AskDecisions, AskStatus, Pause, Release, Request
 from ids_appliance.lab.demo.journal import Event, Journal
 from ids_appliance.lab.layouts import GATEWAY, HOSTS
 from ids_appliance.lab.network import Lab
@@ -101,6 +101,10 @@ class Stage:
         request = Allow(op="add", text=mac, interface=port, comment=comment)
         return self.ask(request).message
 
+    def pause(self, for_s: float) -> None:
+        """Let nothing be enforced for so long; 0 ends it."""
+        self.ask(Pause(for_s=for_s))
+
     def begin_anew(self) -> int:
         """Release everybody; return how many decisions ended."""
         standing = self.ask(AskDecisions())
@@ -114,8 +118,8 @@ class Stage:
         return self.ask(AskStatus()).counters
 
     def alive(self) -> bool:
-        """Return whether both processes still run."""
-        return self.node.runs() and self.gateway.runs()
+        """Return whether both processes still run, and are heard."""
+        return self.node.runs() and self.gateway.runs() and self.journal.follows
 
     def culprit(self, attacker: str, *, forged: bool) -> Callable[[Event], bool]:
         """Return what tells whether an event's decision is about an attacker.

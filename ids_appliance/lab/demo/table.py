@@ -45,7 +45,7 @@ def alone(results: Sequence[Result]) -> Iterator[str]:
     yield f"{'':21} {'trigger alone':24} {'forest alone':24} both"
     yield "-" * len(HEAD)
     for r in results:
-        if r.alone:
+        if r.alone and r.kind != "observed":
             cells = [r.alone[way]["words"] for way in ("trigger", "forest", "both")]
             title = r.title if r.kind != "twin" else "  " + r.title
             yield f"{title:21} {cells[0]:24} {cells[1]:24} {cells[2]}"[:COLUMNS]
@@ -60,7 +60,9 @@ def closing(results: Sequence[Result]) -> Iterator[str]:
     accused = sum(len(r.accused) for r in results)
     yield f"{contained} of {len(attacks)} attacks contained, {accused or 'nobody'} falsely accused"
     yield f"{quiet} of {len(twins)} benign twins opened the window and were left alone"
-    for r in attacks:
+    for r in results:
+        if r.kind not in ("attack", "observed"):
+            continue
         yield f"{r.title.strip()}:"
         yield from (f"  {sentence}" for sentence in _particulars(r))
     wrong = [(r.title.strip(), failure) for r in results for failure in r.failures]
@@ -72,12 +74,12 @@ def closing(results: Sequence[Result]) -> Iterator[str]:
 
 def _particulars(r: Result) -> Iterator[str]:
     c = r.containment
-    if c is not None:
+    if c is not None and r.kind == "attack":
         yield (
             f"{c.arrived:,} of {c.sent:,} packets reached the victim; of {c.late_sent:,} sent "
             f"later than 2 s after the trigger: {c.late_arrived}"
         )
-    if r.attack_s is not None and r.closed_s is not None:
+    if r.kind == "attack" and r.attack_s is not None and r.closed_s is not None:
         gap = r.attack_s - r.closed_s
         yield f"the window closed while the attacker went on for another {gap:.1f} s"
     if r.newcomers and r.newcomers[1]:

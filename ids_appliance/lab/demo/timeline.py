@@ -75,22 +75,23 @@ def tell(event: Event, names: dict[str, str]) -> tuple[str, str] | None:
     what: dict[str, Any] = event.get(kind, {})
     if kind in _SILENT:
         return None
+    subject = named(what.get("subject", ""), names)
     if kind == "trigger":
-        return "trigger", f"{what['rule']}: {named(what['detail'], names)}"
+        return "trigger", f"{what['rule']}: {named(what.get('detail', ''), names)}"
     if kind == "window":
         return "window", _window(what)
     if kind == "decision" and what.get("action") == "decided":
-        subject = named(what["subject"], names)
-        return "decision", f"{words(what['response'])} {subject}: {named(what['reason'], names)}"
+        reason = named(what.get("reason", ""), names)
+        return "decision", f"{words(what['response'])} {subject}: {reason}"
     if kind == "response" and what.get("action") == "applied":
-        subject = named(what["subject"], names)
         return "kernel", f"{words(what['response'])} of {subject} is in the kernel"
     if kind == "response" and what.get("action") == "ended":
-        return "gateway", f"{named(what['subject'], names)} is free again"
+        return "gateway", f"{subject} is free again"
     if kind == "response" and what.get("note"):
-        return "gateway", f"{named(what.get('subject', ''), names)}: {what['note']}"
+        return "gateway", f"{subject}: {what['note']}"
     if kind == "health" and what.get("component") not in ("order", "gateway"):
-        return "gateway", f"{what['component']}: {what['message']}"
+        said = what.get("message") or what.get("note", "")
+        return "gateway", f"{what['component']}: {named(said, names)}"
     return None
 
 

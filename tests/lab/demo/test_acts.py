@@ -13,7 +13,9 @@ ATTACKS = [act for act in ACTS if act.kind == "attack"]
 
 def test_attacks_twins_and_what_may_always_be() -> None:
     names = [act.name for act in sequence(WINDOW_S, bridged=False)]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 14
+    observed = [act for act in ACTS if act.kind == "observed"]
+    assert {act.unprotected for act in ATTACKS} - {""} == {act.name for act in observed}
     families = {step.attack for act in ATTACKS for step in act.steps} - {""}
     assert families == {"DoS", "Recon", "Mirai", "Spoofing"}
     attacked = {step.id for act in ATTACKS for step in act.steps if step.attack}

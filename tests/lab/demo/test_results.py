@@ -122,6 +122,13 @@ def test_a_twin_opens_the_window_and_is_left_alone() -> None:
     assert verdict(accused).failures == ["accused: phone"]
 
 
+def test_who_only_looks_on_need_not_contain() -> None:
+    one = broken(attack(ACTS["spoofed_flood_unprotected"]), samples=tuple(flood(90)))
+    one = broken(one, newcomers=(3, 60), decided=[], applied=[])
+    assert verdict(one).failures == []
+    assert any("3 of 60 new connections" in line for line in closing([verdict(one)]))
+
+
 def test_problems_of_the_stage_are_failures() -> None:
     one = twin()
     one.problems.append("mosquitto_pub ended with 1: no broker")

@@ -25,6 +25,11 @@ def test_events_become_lines() -> None:
     assert tell(ended, NAMES) == ("gateway", "bot@p is free again")
 
 
+def test_a_note_of_the_ledger_is_a_line() -> None:
+    held = {"component": "ledger", "action": "held", "note": "paused"}
+    assert tell(event(1, "health", held), NAMES) == ("gateway", "ledger: paused")
+
+
 def test_what_only_machines_want_is_silent() -> None:
     assert tell(event(1, "stats", {"judged": 1}), NAMES) is None
     finding = event(1, "decision", {"action": "finding", "subject": "x"})
