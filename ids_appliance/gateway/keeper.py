@@ -53,6 +53,11 @@ class Keeper:
             self._last.result()  # what is no StateError is a bug of ours: not to be lost
         self._last = self._pool.submit(self._write)
 
+    @property
+    def failing(self) -> bool:
+        """Return whether the disk has not taken the latest snapshot."""
+        return self._failing
+
     def notes(self) -> list[str]:
         """Return lines for people since the last call."""
         return [self._notes.popleft() for _ in range(len(self._notes))]

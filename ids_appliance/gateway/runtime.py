@@ -86,7 +86,7 @@ class Gateway:
         self._rules: Counter[str] = Counter()
         self._on_exit = ExitStack()
         self._stopping = False
-        self._due_ns = self._look_due_ns = 0
+        self._due_ns = self._look_due_ns = self._save_due_ns = 0
         self._filtered = False
         self.node_down = False
         """The node that should judge is known not to answer."""
@@ -242,6 +242,8 @@ class Gateway:
         if now_ns >= self._due_ns:
             self._due_ns = now_ns + SECOND_NS
             self._second(now_ns)
+        elif self.ledger.dirty and now_ns >= self._save_due_ns:
+            self._save()  # a gateway that is killed now must know whom it has cut off
         return self._stopping
 
     def _second(self, now_ns: int) -> None:
@@ -286,7 +288,8 @@ class Gateway:
     def _save(self, *, force: bool = False) -> None:
         for line in self.keeper.notes():
             self.stories.health("state", "warning", line)
-        if self.ledger.dirty or force:
+        if self.ledger.dirty or self.keeper.failing or force:
+            self._save_due_ns = self.clocks.monotonic_ns() + SECOND_NS
             self.keeper.save(snapshot(self.ledger))
 
     # For orders --------------------------------------------------------------------------------
