@@ -11,13 +11,20 @@ from typing import Final
 
 from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import orderly, require
-from tests.campaigns.drills import forgery, lockout
+from tests.campaigns.drills import deaths, endings, forgery, lockout, odds
 from tests.campaigns.drills.report import Line, Report, table
 
 Drill = Callable[[str, Report], None]
 DRILLS: Final[dict[str, Drill]] = {
     "lock-out": lockout.play,
     **forgery.DRILLS,
+    "node-local": deaths.node("local"),
+    "node-open": deaths.node("open"),
+    "node-closed": deaths.node("closed"),
+    "gateway": deaths.gateway,
+    "endings": endings.play,
+    "disk-full": odds.disk_full,
+    "clock-jumps": odds.clock_jumps,
 }
 TOOLS: Final = ("hping3", "nmap", "arpspoof", "mosquitto", "mosquitto_pub", "mosquitto_sub", "ping")
 
