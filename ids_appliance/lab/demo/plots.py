@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from ids_appliance.lab.demo.containment import per_sample
 from ids_appliance.lab.demo.play import Performance
+from ids_appliance.lab.demo.probes import ARP_LOOK_S
 from ids_appliance.lab.demo.results import Result
+from ids_appliance.lab.measure import SAMPLE_S
 
 _SENT, _ARRIVED, _WINDOW = "#e45756", "#4c78a8", "#f2cf5b"
 _WAYS: Final = (("trigger", "#8a817c"), ("forest", "#4c78a8"), ("both", "#54a24b"))
@@ -65,15 +67,15 @@ def _attack(pyplot: Any, one: Performance, result: Result, path: Path) -> None:
             ax.axvline(
                 at, color="black", linestyle=style, linewidth=1.2, label=f"{name} {at:.2f} s"
             )
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.25 * max((s for _, s, _ in rows), default=1))
     ax.set_xlim(-0.7, max(times, default=1.0))
     ax.set_xlabel("seconds since the attack's first packet")
-    ax.set_ylabel("packets per 100 ms")
+    pace_s = ARP_LOOK_S if one.act.poisons else SAMPLE_S
+    ax.set_ylabel(f"packets per {pace_s * 1000:.0f} ms")
     ax.set_title(f"{result.title}: {one.act.story}", loc="left", fontsize=10)
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     ax.legend(unique.values(), unique.keys(), fontsize=8, frameon=False, ncols=5, loc="upper right")
-    ax.margins(y=0.25)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

@@ -21,6 +21,7 @@ DOWNLOAD_MBIT: Final = 50
 PATIENCE_S: Final = 3.0
 """A download that hears nothing for so long is cut off."""
 LOOK_S: Final = 0.1
+ARP_LOOK_S: Final = 0.4
 _TABLE: Final = "demo_seen"
 _SO_ATTACH_FILTER: Final = 26
 _SO_TIMESTAMPNS: Final = 35
@@ -110,7 +111,7 @@ class ArpReach:
 
     def _run(self, over: threading.Event) -> None:
         self._sample()
-        while not over.wait(4 * LOOK_S):
+        while not over.wait(ARP_LOOK_S):
             self._sample()
 
     def _sample(self) -> None:
