@@ -15,10 +15,11 @@ from ids_appliance import __version__
 from ids_appliance.config import Config
 from ids_appliance.config_file import host_port, load
 from ids_appliance.errors import ControlError, IdsError
+from ids_appliance.gateway.clocks import Clocks
 from ids_appliance.gateway.control import Control, Order
 from ids_appliance.gateway.notify import Notify
 from ids_appliance.gateway.orders import Orders
-from ids_appliance.gateway.runtime import PANICKED, Clocks, Gateway
+from ids_appliance.gateway.runtime import PANICKED, Gateway
 from ids_appliance.gateway.sockets import panicked
 from ids_appliance.telemetry.devices import Devices
 from ids_appliance.telemetry.events import EventLog

@@ -236,7 +236,7 @@ class Orders:
         return Done(message=effect.message, changed=max(1, changed))
 
     def _window(self, record: WindowRecord) -> WindowInfo:
-        wall = self._gateway.wall_of_monotonic
+        wall = self._gateway.clocks.wall_of
         return WindowInfo(
             id=record.id,
             cause=f"{record.rule} {record.key}".strip(),

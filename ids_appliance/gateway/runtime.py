@@ -7,7 +7,6 @@ one holds the link to the node. None of them is waited for here.
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,6 +18,7 @@ from ids_appliance.enforce.nftables import NftEnforcer
 from ids_appliance.errors import InterfaceError
 from ids_appliance.gateway import classifiers
 from ids_appliance.gateway.appliance import Appliance, Ended, Parts, Told, give_up_under_pressure
+from ids_appliance.gateway.clocks import Clocks
 from ids_appliance.gateway.enforcement import Answer, Enforcement
 from ids_appliance.gateway.healing import Healing
 from ids_appliance.gateway.keeper import Keeper
@@ -48,18 +48,6 @@ SECOND_NS: Final = 10**9
 PANICKED: Final = "panic: only observing; `ids-appliance enforce on` goes on"
 SURROUNDINGS_NS: Final = 5 * SECOND_NS
 """How often routes, DNS servers, neighbours and sessions are looked at without being told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """Where time comes from."""
-
-    monotonic_ns: Callable[[], int]
-    wall_ns: Callable[[], int]
-
-    def monotonic(self) -> float:
-        """Seconds that only grow."""
-        return self.monotonic_ns() / 1e9
 
 
 class Gateway:
@@ -332,10 +320,6 @@ class Gateway:
             | self.log.counters()
             | {"state_saves": self.keeper.saved}
         )
-
-    def wall_of_monotonic(self, monotonic_ns: int) -> int:
-        """Return a time of the monotonic clock as nanoseconds since the epoch."""
-        return self.clocks.wall_ns() - self.clocks.monotonic_ns() + monotonic_ns
 
     # The network around ------------------------------------------------------------------------
 
