@@ -284,7 +284,7 @@ class Subject:
     port: int = 0
     """TCP port of a flood's victim."""
     proven: bool = True
-    """False: the address may be forged, or our devices call it: established flows are left alone."""
+    """False: it may be forged, or our devices call it: established flows are left alone."""
 
 
 @dataclass(frozen=True, slots=True)

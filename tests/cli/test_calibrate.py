@@ -37,7 +37,7 @@ def test_bounds_come_from_a_capture(ids, capture, trained, tmp_path):
     text = done.stdout.decode()
     assert "ordinary senders of 1 network" in text and "0.1%" in text and "5.0%" in text
     bounds = read_bounds(out)
-    assert bounds.upper >= bounds.least == 21.0 and bounds.false_alarms == 0.001
+    assert bounds.upper >= bounds.least == 14.0 and bounds.false_alarms == 0.001
     assert bounds.senders > 5 and bounds.malicious_senders == 0
     assert bounds.table[0].ordinary == 0 and bounds.table[0].malicious is None
     (digest,) = bounds.data.values()
@@ -94,13 +94,13 @@ def test_networks_the_model_was_trained_on_are_left_out(ids, capture, labels, tm
 def test_settings_of_a_configuration_count(ids, capture, trained, tmp_path):
     file = tmp_path / "gateway.toml"
     file.write_text(
-        'interfaces = ["eth1"]\nmodel = "m"\n[policy]\nclip = 2.0\npriors = {port_scan = 1.5}\n'
+        'interfaces = ["eth1"]\nmodel = "m"\n[policy]\nclip = 3.0\npriors = {port_scan = 1.5}\n'
     )
     out = tmp_path / "bounds.json"
     done = ids("calibrate", capture, "--model", trained, "--config", file, "--out", out)
     assert done.returncode == 0, done.stderr
     bounds = read_bounds(out)
-    assert bounds.settings.clip == 2.0 and bounds.least == 14.0
+    assert bounds.settings.clip == 3.0 and bounds.least == 21.0
     assert bounds.priors["port_scan"] == 1.5
 
 
@@ -152,7 +152,7 @@ def test_a_state_file_goes_on_only_for_the_same_model_and_policy(small_bundle, t
     write_state(known, state)
     assert read_state(state, setup) == known
     with pytest.raises(BoundsError, match="another model or policy"):
-        read_state(state, _Setup(small_bundle, config.Policy(clip=2.0)))
+        read_state(state, _Setup(small_bundle, config.Policy(clip=3.0)))
     state.write_text("{")
     with pytest.raises(BoundsError, match="no calibration"):
         read_state(state, setup)
