@@ -13,7 +13,7 @@ from ids_appliance.lab.measure import PacketCounter, neighbour
 from ids_appliance.lab.network import Lab
 from tests.campaigns.drills.ground import Ground
 from tests.campaigns.drills.report import Report
-from tests.campaigns.drills.traffic import Attack, Life, hping
+from tests.campaigns.drills.traffic import Attack, Life, Stream, hping
 
 VICTIM: Final = "dev01"
 ATTACK_S: Final = 6.0
@@ -183,6 +183,22 @@ def _only_new_flows(on: Scene, forged: str, *harmless: str) -> None:
     on.report.expect(fine, "accused (limited in new flows at most)", whom)
 
 
+def client_from_outside(layout: str, report: Report) -> None:
+    """SYN flood from beyond in the name of somebody who has called a device of ours, and still
+    does: its address was proven once, and is forged now."""
+    with scene(layout, report) as on:
+        client = on.lab.address("outsider2")
+        ours = Stream(on.lab, "outsider2", "dev10")
+        time.sleep(0.5)
+        begin = time.monotonic_ns()
+        _flood_from_outside(on, client)
+        end = time.monotonic_ns()
+        ours.stop()
+        _only_new_flows(on, client, f"the flood of {on.lab.address(VICTIM)}:80")
+        gap = ours.gap_s(begin, end)
+        report.expect(gap < 1.0, "the client's connection: longest silence", f"{gap:.2f} s")
+
+
 def gateway_from_inside(layout: str, report: Report) -> None:
     """A device sends in the gateway's own address."""
     with scene(layout, report) as on:
@@ -237,6 +253,7 @@ DRILLS: Final[dict[str, Callable[[str, Report], None]]] = {
     "neighbour-card": neighbour_card,
     "dns-outside": dns_from_outside,
     "cloud-outside": cloud_from_outside,
+    "client-outside": client_from_outside,
     "own-address-inside": gateway_from_inside,
     "device-outside": device_from_outside,
 }
