@@ -46,6 +46,8 @@ from ids_appliance.types import Applied, Reconciled, TriggerEvent
 SECOND_NS: Final = 10**9
 """How often what is not about packets is looked after."""
 PANICKED: Final = "panic: only observing; `ids-appliance enforce on` goes on"
+SAVE_SHARE: Final = 20
+"""At most one part in so many of the loop's time goes into copies of what is to be saved."""
 SURROUNDINGS_NS: Final = 5 * SECOND_NS
 """How often routes, DNS servers, neighbours and sessions are looked at without being told."""
 
@@ -277,8 +279,10 @@ class Gateway:
         for line in self.keeper.notes():
             self.stories.health("state", "warning", line)
         if self.ledger.dirty or self.keeper.failing or force:
-            self._save_due_ns = self.clocks.monotonic_ns() + SECOND_NS
+            begin_ns = self.clocks.monotonic_ns()
             self.keeper.save(snapshot(self.ledger))
+            end_ns = self.clocks.monotonic_ns()
+            self._save_due_ns = end_ns + SAVE_SHARE * (end_ns - begin_ns)
 
     # For orders --------------------------------------------------------------------------------
 
