@@ -34,22 +34,20 @@ class Scene:
         """Return how the gateway names a host on the protected side."""
         return f"{self.lab.mac(host).hex(':')}@{self.lab.port(host)}"
 
-    def judge(self, attacker: str, *, must: bool, harmless: tuple[str, ...] = ()) -> None:
-        """Say who was accused: the attacker where it can be named, and nobody else.
+    def judge(self, attacker: str, *, beyond: str = "") -> None:
+        """Say who was accused: the attacker, and nobody else.
 
-        harmless: subjects that do not harm the one they name, such as a flood's victim.
+        beyond: whom the attacker claims to be, beyond us. What it forges is seen once more where
+        the gateway sends it on, and cannot be told there from what comes from beyond: new flows of
+        that address may be limited, which takes nothing from those that stand.
         """
         accused = self.ground.accused()
         whom = ", ".join(f"{s}: {r}" for s, r in accused.items()) or "nobody"
-        others = [s for s in accused if s != attacker and s not in harmless]
-        refused = {
-            e["response"].get("subject", "")
-            for e in self.ground.events("response")
-            if e["response"].get("action") == "refused"
-        }
-        fine = not others and (attacker in accused or not must)
-        spared = f"; spared: {', '.join(sorted(refused))}" if refused else ""
-        self.report.expect(fine, "accused", whom + spared)
+        others = {s: r for s, r in accused.items() if s != attacker}
+        limited = bool(beyond) and others == {beyond: "rate_limit"}
+        self.report.expect(attacker in accused and (limited or not others), "accused", whom)
+        if limited:
+            self.report.say("accused beside it", f"{beyond}: new flows from beyond are limited")
         rules = {e["trigger"]["rule"] for e in self.ground.events("trigger")}
         self.report.say("rules that fired", ", ".join(sorted(rules)) or "none")
 
@@ -88,7 +86,7 @@ def broker_from_inside(layout: str, report: Report) -> None:
     with scene(layout, report, **OPEN_EYES) as on:
         lab, broker = on.lab, on.lab.address("server")
         _last([udp(lab, "bot", broker), syn_scan(lab, "bot", broker)])
-        on.judge(on.name("bot"), must=True)
+        on.judge(on.name("bot"), beyond=broker)
 
 
 def broker_from_outside(layout: str, report: Report) -> None:
@@ -113,7 +111,7 @@ def arp_as_router(layout: str, report: Report) -> None:
         with Attack(lab, "bot", "arpspoof", "-i", "eth0", router, seconds=ATTACK_S + 2):
             time.sleep(ATTACK_S)
             has = neighbour(lab, "phone", router)
-        on.judge(on.name("bot"), must=True)
+        on.judge(on.name("bot"))
         said = "the router's" if has == true else f"{has.hex(':') if has else 'nothing'}"
         report.expect(has == true, "the telephone's cache, while it goes on", said)
 
@@ -122,7 +120,7 @@ def neighbour_address(layout: str, report: Report) -> None:
     """A scan in the telephone's address, with the attacker's own MAC."""
     with scene(layout, report) as on:
         _last([syn_scan(on.lab, "bot", on.lab.address("phone"))])
-        on.judge(on.name("bot"), must=True)
+        on.judge(on.name("bot"))
 
 
 def neighbour_card(layout: str, report: Report) -> None:
@@ -206,7 +204,7 @@ def gateway_from_inside(layout: str, report: Report) -> None:
         own = lab.next_hop("home") if layout == "routed" else lab.address(GATEWAY)
         flood = hping(lab, "bot", lab.address(VICTIM), "-S", "-p", "80", "-a", own)
         _last([flood, syn_scan(lab, "bot", own)])
-        on.judge(on.name("bot"), must=True)
+        on.judge(on.name("bot"))
         there = lab.popen("phone", ["ping", "-c", "3", "-i", "0.2", "-W", "1", own], limit_s=5)
         on.report.expect(there.wait() == 0, "the gateway still answers its devices", "ping")
 
