@@ -33,6 +33,8 @@ class Figures:
     samples: tuple[Sample, ...]
     newcomers: tuple[int, int] | None
     """(successes, attempts) of new connections to the flooded port."""
+    turned_away: tuple[tuple[str, int], ...]
+    """(host, start ns) of those that had no answer."""
     lost: tuple[int, int]
     """(lost, sent) of the ordinary streams."""
     goodput: float | None
@@ -47,7 +49,7 @@ class Gauges:
         self._lab, self._act, self._clock = lab, act, clock
         self._first: FirstPacket | None = None
         self._reach: Reach | ArpReach | None = None
-        self._newcomers: list[NewConnections] = []
+        self._newcomers: dict[str, NewConnections] = {}
         self._cache: Cache | None = None
         self._download: Download | None = None
         self._on_exit = ExitStack()
@@ -63,7 +65,7 @@ class Gauges:
                 target = (lab.address(act.victims[0]), act.port)
                 for host in ("server", "phone"):
                     probe = NewConnections(lab, host, target, pace_s=NEWCOMER_PACE_S, clock=clock)
-                    self._newcomers.append(probe)
+                    self._newcomers[host] = probe
                     stack.callback(probe.stop)
             self._on_exit = stack.pop_all()
         return self
@@ -96,12 +98,20 @@ class Gauges:
     def figures(self, start_ns: int, stop_ns: int) -> Figures:
         """Return what was measured between two times; after the gauges have stopped."""
         first_ns = self._first.time_ns() if self._first is not None else None
-        both = [probe.succeeded(first_ns or start_ns, stop_ns) for probe in self._newcomers]
+        begin_ns = first_ns or start_ns
+        both = [probe.succeeded(begin_ns, stop_ns) for probe in self._newcomers.values()]
+        away = [
+            (host, attempt.start_ns)
+            for host, probe in self._newcomers.items()
+            for attempt in probe.attempts
+            if attempt.latency_s is None and begin_ns <= attempt.start_ns <= stop_ns
+        ]
         goodput = self._download.bytes_per_s() if self._download is not None else None
         return Figures(
             first_ns=first_ns,
             samples=tuple(self._reach.samples) if self._reach is not None else (),
             newcomers=(sum(s for s, _ in both), sum(n for _, n in both)) if both else None,
+            turned_away=tuple(away),
             lost=self._datagrams.lost(start_ns, stop_ns),
             goodput=goodput,
             cache=tuple(self._cache.seen) if self._cache is not None else (),

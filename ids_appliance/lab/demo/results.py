@@ -44,6 +44,8 @@ class Result:
     """ARP: how long the cache was wrong; None: it still is, or it never was."""
     poisoned: bool = False
     newcomers: tuple[int, int] | None = None
+    turned_away: list[tuple[str, float]] = field(default_factory=list)
+    """(host, when) of newcomers without an answer."""
     lost: tuple[int, int] = (0, 0)
     goodput: float | None = None
     """Of the same download without an attack."""
@@ -103,6 +105,7 @@ def judge(one: Performance, *, baseline: float | None, true_mac: bytes = b"") ->
         kernel_s=since(story.contained_ns),
         response=told.response if told else "",
         newcomers=figures.newcomers,
+        turned_away=[(host, (t - zero) / _NS) for host, t in figures.turned_away],
         lost=figures.lost,
         accused=story.accused,
         decided=[f"{d.response} {d.subject}: {d.reason}" for d in story.decided],

@@ -41,6 +41,7 @@ def attack(act: Act) -> Performance:
         first_ns=0,
         samples=tuple(flood(4)),
         newcomers=(100, 100) if act.port else None,
+        turned_away=(),
         lost=(0, 4000),
         goodput=FULL,
         cache=((0, PHONE), (S // 2, BOT), (S, PHONE)) if act.poisons else (),
