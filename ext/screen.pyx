@@ -80,6 +80,7 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
     by.hash = hash_who(&by.sender, s.seed)
     by.contained = not by.own and by.named and set_has(&s.contained, &by.sender, by.hash)
     by.grant = 0
+    by.shown = False
     look_at(data + frame.offset, frame.caplen, frame.linktype, frame.direction, row, &look)
     if (s.contained_floods and not by.own and not by.contained and look.kind == K_TCP
             and by.named and seen.side == SIDE_WAN
@@ -115,6 +116,8 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
         on_ipv4(s, &look.ends, seen.mac, frame.ifindex)
     if by.named:
         standing |= standing_of(s, &by.sender, by.hash, by.grant)
+        if not by.shown:  # anybody may write a proven address into a packet that begins something
+            standing &= ~PROVEN
         if set_has(&s.suspects, &by.sender, by.hash):
             standing |= SUSPECT
     frame.standing = standing

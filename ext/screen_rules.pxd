@@ -34,6 +34,7 @@ cdef struct Who:
     bint contained
     bint counts             # none of these: the rules count it
     uint8_t grant           # PROVEN, CALLED: what this frame shows about its sender
+    bint shown              # this frame's own exchange shows that its address is not forged
 
 
 cdef inline bint hits(uint32_t limit, uint32_t n) noexcept nogil:

@@ -234,6 +234,7 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
             if not f.flags & W_SILENT:
                 _completed(s, e)
             by.grant |= PROVEN
+        by.shown = f.flags & W_COMPLETED != 0
     elif not f.flags & W_ANSWERED:
         if not _acknowledges(f, look):
             return
@@ -248,11 +249,13 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
         standing[0] |= ANSWER
         f.risn = look.seq
         vouch(f, by, PROVEN)
+        by.shown = True
         answered(s, i)
         return
     else:
         standing[0] |= ANSWER
         vouch(f, by, PROVEN)
+        by.shown = True
         if flags & TH_SYN and not f.flags & W_COMPLETED:
             f.risn = look.seq
     _close(s, i, look, began)

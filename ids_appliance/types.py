@@ -70,7 +70,8 @@ class Standing(IntFlag):
     ANSWER = 1
     """The frame belongs to an exchange that the other side opened."""
     PROVEN = 2
-    """The sender's address is not forged: an exchange went both ways (TCP, our ISN returned)."""
+    """The frame's own exchange went both ways (TCP, our ISN returned): the sender's address is not
+    forged in it."""
     CALLED = 4
     """A protected device has opened an exchange with the sender, and got an answer."""
     SUSPECT = 8

@@ -163,6 +163,13 @@ def test_standing_of_those_beyond() -> None:
     assert standings == [0, Standing.ANSWER] and screen.peers(peer) == 0
     _, _, standings = run(screen, [segment((WAN, ADDRESS), (5000, 443), ACK, 1.1, seq=10, ack=71)])
     assert standings == [Standing.PROVEN] and screen.peers(peer) == Standing.PROVEN
+    # The address is proven; what begins something in its name shows nothing.
+    begins = [segment((WAN, ADDRESS), (6000, 80), SYN, 1.2, seq=1)]
+    begins += [segment((WAN, ADDRESS), (6001, 80), FIN, 1.2, seq=1)]
+    begins += [sent(GATEWAY_MAC, t.ip(WAN, ADDRESS, 17, t.udp((6002, 80), b"?")), 1.2)]
+    assert run(screen, begins)[2] == [0, 0, 0] and screen.peers(peer) == Standing.PROVEN
+    more = segment((WAN, ADDRESS), (5000, 443), ACK, 1.3, seq=10, ack=71, payload=b"more")
+    assert run(screen, [more])[2] == [Standing.PROVEN]
     forged = [segment((BEYOND[1][0], ADDRESS), (5000, 443), ACK, 1.1, seq=10, ack=71)]
     assert run(screen, forged)[2] == [0]
     run(screen, handshake((ADDRESS, BEYOND[2][0]), 5001, 2))

@@ -239,6 +239,7 @@ class By:
     own: bool
     contained: bool
     grant: int = 0
+    shown: bool = False
 
     @property
     def counts(self) -> bool:
@@ -574,7 +575,9 @@ class Screen:
             if b and b.rival and b.mac == judged.mac:
                 self.alive(b, ifindex, look.source)
         if who is not None:
-            standing |= self.standing(who, by.grant) | (SUSPECT if who in self.suspects else 0)
+            known = self.standing(who, by.grant)
+            standing |= known if by.shown else known & ~PROVEN
+            standing |= SUSPECT if who in self.suspects else 0
         return CONTAINED if by.contained else WAITING, standing
 
     def standing(self, who: Who, grant: int = 0) -> int:
@@ -633,6 +636,7 @@ class Screen:
                 if t is not None:
                     t.bad += 1
                     t.part_bad += (look.sport + look.dport) & 0x1E == 0
+            by.shown = f.completed
             self.close(look, f, began)
             return 0
         if not f.answered:
@@ -647,9 +651,11 @@ class Screen:
                 return 0
             f.risn = look.seq
             self.vouch(f, by, PROVEN)
+            by.shown = True
             self.answered(f)
             return ANSWER
         self.vouch(f, by, PROVEN)
+        by.shown = True
         if flags & SYN and not f.completed:
             f.risn = look.seq
         self.close(look, f, began)
