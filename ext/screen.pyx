@@ -106,6 +106,9 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
         if not any_byte(ethernet, 6):  # a link whose header does not show it
             ethernet = &look.sha[0]
         on_arp(s, &look, &by, ethernet, frame.ifindex, &standing)
+        # All ARP is one record to a forest: it speaks neither for nor against anybody. Weighed, it
+        # gave whoever sweeps a network by ARP first the credit of an ordinary device.
+        standing |= ANSWER
     elif look.kind != K_OTHER:
         on_icmp(s, &look, &by, &standing)
     if by.own:

@@ -565,7 +565,7 @@ class Screen:
                 self.dhcp(look, by, ifindex)
         elif look.kind == "arp":
             mac = judged.mac if judged.mac and any(judged.mac) else look.sha
-            standing = self.arp(look, by, mac, ifindex, host)
+            standing = self.arp(look, by, mac, ifindex, host) | ANSWER
         elif look.kind:
             standing = self.icmp(look, by)
         if own:
