@@ -181,9 +181,7 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
             name="mirai",
             title="Mirai-style sweep",
             story="bot looks for telnet at every address of the devices' network",
-            steps=_steps(
-                "mirai", {"sweep": under_attack}, sweep={"ports": MIRAI_PORTS, "shuffled": True}
-            ),
+            steps=_steps("mirai", {"sweep": under_attack}, sweep=MIRAI),
             victims=devices,
             kind="attack",
             attacker="bot",
@@ -222,7 +220,8 @@ def sequence(window_s: float, *, bridged: bool, round_: int = 0) -> tuple[Act, .
 
 OBSERVED: Final = "spoofed_flood_unprotected"
 FLOOD_PPS: Final = 5000
-MIRAI_PORTS: Final = "23,2323,5555,7547"
+MIRAI: Final[dict[str, object]] = {"ports": "23,2323,5555,7547", "pps": 160, "shuffled": True}
+"""Random order, and the pace of the source that was published (SCANNER_RAW_PPS)."""
 
 
 def _steps(
