@@ -294,6 +294,12 @@ def test_twenty_brief_connections_need_a_filter_that_shows_them() -> None:
 # --- ARP ------------------------------------------------------------------------------------------
 
 
+def test_arp_weighs_nothing() -> None:
+    # To a forest all ARP is one record; weighed, a sweep by ARP made its sender look ordinary.
+    _, marks, standings = run(screen_of(), [claim(MAC, ADDRESS, 1, op=op) for op in (1, 2, 9)])
+    assert marks == [6, 6, 6] and [bits & 1 for bits in standings] == [1, 1, 1]
+
+
 def test_a_changed_mac_alone_is_never_decisive() -> None:
     screen = screen_of()
     frames = [claim(MAC, ADDRESS, 1, op=1)]
