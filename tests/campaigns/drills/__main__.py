@@ -11,13 +11,14 @@ from typing import Final
 
 from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import orderly, require
-from tests.campaigns.drills import deaths, endings, forgery, lockout, odds
+from tests.campaigns.drills import deaths, endings, evasion, forgery, lockout, odds
 from tests.campaigns.drills.report import Line, Report, table
 
 Drill = Callable[[str, Report], None]
 DRILLS: Final[dict[str, Drill]] = {
     "lock-out": lockout.play,
     **forgery.DRILLS,
+    "busy-attacker": evasion.busy,
     "node-local": deaths.node("local"),
     "node-open": deaths.node("open"),
     "node-closed": deaths.node("closed"),

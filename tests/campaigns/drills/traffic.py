@@ -18,6 +18,7 @@ from tests.campaigns.drills.report import Report
 
 READING_S: Final = 0.25
 STREAM_PORT: Final = 7001
+QUESTIONS_PORT: Final = 5353
 STREAM_BYTES_S: Final = 1_000_000
 _CHUNK_S: Final = 0.01
 
@@ -26,14 +27,14 @@ class Stream:
     """One TCP connection that is there already: steady bytes to who has opened it, counted as they
     arrive."""
 
-    def __init__(self, lab: Lab, host: str, server: str) -> None:
+    def __init__(self, lab: Lab, host: str, server: str, *, port: int = STREAM_PORT) -> None:
         with lab.ip_socket(server) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(("0.0.0.0", STREAM_PORT))
+            listening.bind(("0.0.0.0", port))
             listening.listen(1)
             self._receiver = lab.ip_socket(host)
             self._receiver.settimeout(5)
-            self._receiver.connect((lab.address(server), STREAM_PORT))
+            self._receiver.connect((lab.address(server), port))
             self._sender, _ = listening.accept()
         self._receiver.settimeout(0.05)
         self.arrivals: list[tuple[int, int]] = []
@@ -114,14 +115,20 @@ class Readings:
 class Questions:
     """Devices that ask a server over UDP, as for names, and count who gets no answer."""
 
-    PORT: Final = 5353
-
-    def __init__(self, lab: Lab, devices: Sequence[str], server: str, *, pace_s: float) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        devices: Sequence[str],
+        server: str,
+        *,
+        pace_s: float,
+        port: int = QUESTIONS_PORT,
+    ) -> None:
         self._pace_s = pace_s
         self._server = lab.ip_socket(server, socket.SOCK_DGRAM)
-        self._server.bind(("0.0.0.0", self.PORT))
+        self._server.bind(("0.0.0.0", port))
         self._server.settimeout(0.05)
-        self._where = (lab.address(server), self.PORT)
+        self._where = (lab.address(server), port)
         self._askers = [lab.ip_socket(device, socket.SOCK_DGRAM) for device in devices]
         for asker in self._askers:
             asker.setblocking(False)
