@@ -110,6 +110,8 @@ def hosts_chains(layout: Layout) -> list[str]:
             chains.append(_proxied(layout.enforce))
         chains.append(_chain(f"passing{family}", _passing(layout, family)))
         passing.append(f"{victim} jump passing{family}")
+        if layout.synproxy and family == 4:
+            leaving.append(f"{victim} {_FLAGS} == syn update @opened4 {{ {_attempt(4)} }}")
         leaving.append(f"{victim} {_FLAGS} == syn jump admitted{family}")
         if layout.resets:
             chains.append(_half_open(family))
@@ -192,9 +194,13 @@ def _from_beyond(family: int) -> str:
     return _chain(f"beyond{family}", rules)
 
 
+def _attempt(family: int) -> str:
+    return f"{_SOURCE[family]} . tcp sport . {_VICTIM[family]}"
+
+
 def _flooded(family: int) -> list[str]:
     """Chains for SYNs to a flooded victim: proven senders pass, others on their second attempt."""
-    attempt = f"{_SOURCE[family]} . tcp sport . {_VICTIM[family]}"
+    attempt = _attempt(family)
     admitted = f"goto admitted{family}"
     rules = [
         f"{_SOURCE[family]} @proven{family} {admitted}",
@@ -218,7 +224,11 @@ def _half_open(family: int) -> str:
 
 def _before_synproxy(victim: str) -> list[str]:
     fresh = victim.replace("@flood", "@fresh")
-    return [f"{fresh} counter name flood drop", f"{victim} notrack"]
+    # Whom synproxy has served may come again from the same port: only a SYN that is tracked ends
+    # what conntrack still knows of the connection before (TIME_WAIT), into which the cookie's
+    # return would run.
+    again = f"{_attempt(4)} @opened4 return"
+    return [f"{fresh} counter name flood drop", f"{victim} {again}", f"{victim} notrack"]
 
 
 def _passing(layout: Layout, family: int) -> list[str]:
@@ -228,7 +238,9 @@ def _passing(layout: Layout, family: int) -> list[str]:
         # Picked up in mid-flow: the cookie's return. A flow known already is one whose SYN the
         # victim has lost: the client's probe has to reach synproxy's own hook.
         picked_up = "tcp flags & (syn | ack) == ack ct state new ct status & confirmed == 0"
-        rules += ["ct state invalid,untracked jump proxied4", f"{picked_up} jump proxied4"]
+        again = f"{_FLAGS} == syn {_attempt(4)} @opened4"
+        for which in ("ct state invalid,untracked", picked_up, again):
+            rules.append(f"{which} jump proxied4")
     # Without synproxy all of them; with it only a victim that is addressed by translation.
     return [*rules, f"{_FLAGS} == syn ct state new jump flooded{family}"]
 

@@ -130,6 +130,9 @@ def _decision_sets(enforce: Enforce, table_name: str, sets: dict[str, Sequence[s
 def _memory_sets(table_name: str) -> list[str]:
     # What the packets themselves write. `tried`: 131,072 first SYNs in 4 s are 32,000 a second.
     found = [_set("fresh4", "ipv4_addr . inet_service", "flags timeout; size 1024")]
+    # Connections that synproxy has opened, for longer than conntrack knows them once they end.
+    opened = "flags dynamic,timeout; timeout 300s; size 65536"
+    found.append(_set("opened4", "ipv4_addr . inet_service . ipv4_addr . inet_service", opened))
     for family, kind in _TYPES.items():
         words = f"flags dynamic,timeout; timeout {PROVEN_S}s; size {MAX_PROVEN}"
         found.append(_set(f"proven{family}", kind, words))

@@ -2,6 +2,7 @@
 
 import ipaddress
 import socket
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,6 +65,30 @@ def test_new_connections_open_through_synproxy(routed: Scene, cookies: str) -> N
     )
     assert len(took) >= 38
     assert at_victim < 40 * 8 + 400
+
+
+def test_a_client_comes_again_from_the_same_port(routed: Scene) -> None:
+    enforcer = routed.enforcer()
+    again = []
+    with echo_server(routed.net, "dev", PORT), flood(routed.net, "out", *FLOOD):
+        assert routed.apply(enforcer, decide(victim("192.0.2.2")))[0].done
+        assert attempts(routed, "out", "192.0.2.2", n=1, within_s=3.0), "it gets through at all"
+        for number in range(10):
+            with routed.net.inside("out"):
+                plug = socket.socket()
+            with plug:
+                plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                # Closed by a reset, so that this end forgets it; conntrack does not at once.
+                plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                plug.settimeout(2.0)
+                plug.bind((BEYOND[0], 40_000 + number // 5))
+                try:
+                    plug.connect(("192.0.2.2", PORT))
+                    plug.sendall(b"x")
+                    again.append(plug.recv(1) == b"x")
+                except OSError:
+                    again.append(False)
+    assert again == [True] * 10
 
 
 @pytest.mark.nightly
