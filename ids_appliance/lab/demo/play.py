@@ -116,7 +116,11 @@ class Player:
             raise LabError("the gateway or the node has ended: see gateway.log and node.log")
         self._stage.begin_anew()
         if act.kind == "observed":
+            # The last packets of it open another window: decided about then, the protection would
+            # stand already when the next act begins.
+            self._stage.await_quiet(limit_s=2 * window_s + 5.0)
             self._stage.pause(0)
+            self._stage.begin_anew()
             say("order", "enforcement is on again")
         return Performance(act, began, stop_ns, told, figures, capture, problems)
 

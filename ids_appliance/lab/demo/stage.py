@@ -25,6 +25,7 @@ from ids_appliance.lab.network import Lab
 NODE_PORT: Final = 7443
 START_S: Final = 20.0
 STOP_S: Final = 10.0
+QUIET_S: Final = 0.25
 TOLD_S: Final = 10.0
 A = TypeVar("A")
 
@@ -104,6 +105,16 @@ class Stage:
     def pause(self, for_s: float) -> None:
         """Let nothing be enforced for so long; 0 ends it."""
         self.ask(Pause(for_s=for_s))
+
+    def await_quiet(self, *, limit_s: float) -> None:
+        """Return once no window has been open for a second, or after so long."""
+        pause = threading.Event()
+        quiet = 0
+        for _ in range(round(limit_s / QUIET_S)):
+            quiet = quiet + 1 if self.ask(AskStatus()).window is None else 0
+            if quiet > 1 / QUIET_S:
+                return
+            pause.wait(QUIET_S)
 
     def begin_anew(self) -> int:
         """Release everybody; return how many decisions ended."""
