@@ -8,7 +8,9 @@ Design:
     not a thousand witnesses. Of a sender's cells only accusing ones are kept, `cells_per_sender` of
     them; further ones share one entry that is capped like a cell.
  c) what ordinary packets bring is *credit*. It is bounded: whoever mixes his attack with any number
-    of ordinary packets gains `-lower` nats and no more. score = accused + prior - credit.
+    of ordinary packets gains `-lower` nats and no more. score = accused + prior - credit. What a
+    trigger adds is taken off that bound, and off what was gained before it: a change was seen, and
+    neither what went before nor other work that goes on beside it may buy it back.
  d) everything is forgotten exponentially, in whole seconds by a table of factors; a cell that was
     used up may then weigh again.
  e) a batch is worked through in the order of its frames' numbers, however it lies in memory.
@@ -437,6 +439,10 @@ cdef class EvidenceTable:
     cdef inline int64_t _score(self, const Slot *s) noexcept nogil:
         return s.accused + s.prior - s.credit
 
+    cdef inline int64_t _most_credit(self, const Slot *s) noexcept nogil:
+        # One packet's worth always, if any.
+        return max(self.max_credit - s.prior, min(self.q_clip, self.max_credit))
+
     cdef object _report(self, int32_t which, int64_t ts, bint malicious):
         cdef Slot *s = &self.slots[which]
         return (
@@ -548,7 +554,7 @@ cdef class EvidenceTable:
                 if one > 0:
                     self._accuse(which, v_cells[i], one)
                 elif one < 0:
-                    s.credit = min(s.credit - one, self.max_credit)
+                    s.credit = min(s.credit - one, self._most_credit(s))
                 score = self._score(s)
                 if score > s.peak:
                     s.peak = score
@@ -586,6 +592,7 @@ cdef class EvidenceTable:
         before = s.prior
         s.prior = max(before, min(before + weight, self.max_prior))
         s.gained += s.prior - before
+        s.credit = min(s.credit, self._most_credit(s))
         s.peak = max(s.peak, self._score(s))
         return self._crossing(which, timestamp_ns)
 

@@ -197,6 +197,23 @@ def test_a_trigger_and_one_packet_never_decide() -> None:
     assert len(t.add(*batch([(1, 7, 1.0, 0)]), NO_FLOODS)) == 1
 
 
+def test_ordinary_work_does_not_buy_back_what_a_trigger_saw() -> None:
+    """A bot floods while it goes on with its work, before the trigger and between its packets."""
+    t = table(upper=14.0, lower=-8.0, clip=2.0)
+    work = [(1, 5000 + k, 0.0, 0) for k in range(50)]
+    assert t.add(*batch(work), NO_FLOODS)[0][2] is False  # cleared; the credit is full
+    assert t.notice(key(1), 0, 11.9) is None
+    known = t.score(key(1))
+    assert known is not None and known["credit"] == 2.0
+    assert t.add(*batch([*work, (1, 1, 0.7, 0)] * 3), NO_FLOODS) == []
+    crossed = t.add(*batch([*work, (1, 2, 0.7, 0)] * 3), NO_FLOODS)
+    assert [c[2] for c in crossed] == [True]
+    # As the prior fades, ordinary packets speak for it again.
+    t.add(*batch([(1, 5000, 0.0, 300_000)] * 50), NO_FLOODS)
+    later = t.score(key(1))
+    assert later is not None and later["credit"] > 9.0 and later["prior"] < 0.1
+
+
 def test_answers_do_not_accuse_and_a_flood_is_accused_in_its_senders_place() -> None:
     t = table()
     floods = NO_FLOODS.copy()

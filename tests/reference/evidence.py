@@ -83,6 +83,7 @@ class Evidence:
         self.upper = math.floor(upper * ONE + 0.5)
         self.lower = math.floor(lower * ONE + 0.5)
         packet = math.floor(clip * ONE + 0.5)
+        self.packet = packet
         self.max_credit = packet - self.lower if self.lower else 0
         self.max_prior = max(0, self.upper - packet - 1)
         self.half_life = half_life_s
@@ -144,10 +145,13 @@ class Evidence:
             if one > 0:
                 self.accuse(s, int(cells[i]), one)
             else:
-                s.credit = min(s.credit - one, self.max_credit)
+                s.credit = min(s.credit - one, self.most_credit(s))
             s.peak = max(s.peak, s.score)
             crossings += self.crossing(key, s, ts)
         return crossings
+
+    def most_credit(self, s: Sender) -> int:
+        return max(self.max_credit - s.prior, self.packet) if self.lower else 0
 
     def accuse(self, s: Sender, hash_: int, one: int) -> None:
         if hash_ not in s.cells and len(s.cells) < self.max_cells:
@@ -165,6 +169,7 @@ class Evidence:
         before = s.prior
         s.prior = max(before, min(before + math.floor(logodds * ONE + 0.5), self.max_prior))
         s.gained += s.prior - before
+        s.credit = min(s.credit, self.most_credit(s))
         s.peak = max(s.peak, s.score)
         s.last_ns = max(s.last_ns, ts)
         return self.crossing(key, s, ts)
