@@ -79,6 +79,9 @@ class Book(Protocol):
     def expire(self, now_ns: int) -> Sequence[Decision]:
         """Return what has changed by itself: stepped down, or ended (OBSERVE for 0 s)."""
 
+    def not_held(self, now_ns: int) -> Sequence[Decision]:
+        """Return what the kernel has refused, now and then, to be ordered again."""
+
     def settle(self, answers: Sequence[Applied]) -> Sequence[Applied]:
         """Remember what the kernel said; return the answers about what is to hold still."""
 
@@ -170,6 +173,7 @@ class Appliance:
         self._proven: set[bytes] = set()
         self._slots: list[tuple[int, bytes]] = []
         self._due_ns: int | None = None
+        self._again: set[int] = set()
 
     # Gate and sink -----------------------------------------------------------------------------
 
@@ -199,6 +203,9 @@ class Appliance:
         self.gate.expire(now_ns)
         self._end(self.parts.ledger.expire(self.gate.now_ns))
         self.settle()
+        if again := self.parts.ledger.not_held(self.gate.now_ns):
+            self._again = {one.number for one in again}
+            self.parts.kernel.apply(again)
 
     def settle(self) -> None:
         """Take what the kernel has answered: who really stands there is contained."""
@@ -207,7 +214,8 @@ class Appliance:
         for answer in self.parts.kernel.answers():
             if isinstance(answer, Applied):
                 applied.append(answer)
-                self._tell(answer)
+                if answer.done or answer.decision.number not in self._again:
+                    self._tell(answer)  # a refusal is told once
             else:
                 self._on_answer(answer)
         # Who was let go while the kernel was at it (release, panic) is not contained by its answer.

@@ -20,6 +20,8 @@ from ids_appliance.policy.subjects import identity
 from ids_appliance.policy.wording import line, name
 from ids_appliance.types import Applied, Decision, Kind, Response, Subject
 
+NOT_ENFORCED: Final = "not enforced"
+RETRY_NS: Final = 10 * 10**9
 ENDINGS_A_CALL: Final = 1024
 """So that an hour's thousands of ends never hold up a batch; the rest follows a second later."""
 
@@ -80,6 +82,7 @@ class Book:
         self.next_number = 1
         self._notes = Notes()
         self._evicted: list[Held] = []
+        self._retry_ns = 0
         self._hosts = KnownHosts()
         self._entries = guard.protection.entries
         self._totals = dict.fromkeys(("made", "ended", "stepped_down", "evicted", "unnamed"), 0)
@@ -195,6 +198,15 @@ class Book:
         rows = [held for held in self.standing if held.enforced and held.ends_ns > now_ns]
         return [replace(h.decision, duration_s=h.remaining_s(now_ns)) for h in rows]
 
+    def not_held(self, now_ns: int) -> list[Decision]:
+        """Return what the kernel should hold and has refused, every RETRY_NS: its tables may be
+        back, a set may have room, an interface may have come up."""
+        if now_ns < self._retry_ns:
+            return []
+        self._retry_ns = now_ns + RETRY_NS
+        refused = {h.decision.number for h in self.standing if h.note.startswith(NOT_ENFORCED)}
+        return [one for one in self.in_force(now_ns) if one.number in refused] if refused else []
+
     def drop_observed(self, why: str) -> list[Decision]:
         """End what was only recorded: from now on fresh evidence is enforced."""
         for held in self.standing:
@@ -246,7 +258,7 @@ class Book:
         for answer in answers:
             held = self.standing.get(answer.decision.subject)
             if held is not None and held.decision.number == answer.decision.number:
-                held.note = answer.note if answer.done else f"not enforced: {answer.note}"
+                held.note = answer.note if answer.done else f"{NOT_ENFORCED}: {answer.note}"
                 current.append(answer)
         return current if self.paused_until_ns is None else []
 

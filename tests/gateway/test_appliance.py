@@ -114,6 +114,7 @@ class ScriptedPolicy:
 class ScriptedLedger:
     def __init__(self):
         self.asked, self.next, self.ending, self.settled = [], [], [], []
+        self.again = []
         self.let_go = False
         self.known_devices = 0
 
@@ -125,6 +126,10 @@ class ScriptedLedger:
     def expire(self, now_ns):
         ending, self.ending = self.ending, []
         return ending
+
+    def not_held(self, now_ns):
+        again, self.again = self.again, []
+        return again
 
     def settle(self, answers):
         self.settled += answers
@@ -307,6 +312,26 @@ def test_what_the_kernel_refuses_is_not_contained():
     w.appliance.settle()
     assert not w.appliance.contained and w.screen.contained == []
     assert w.answers == [Reconciled(1, 1, 0, 0, False)]
+
+
+def test_what_the_kernel_refused_is_ordered_again_and_a_second_refusal_is_not_told():
+    w = World()
+    w.fire()
+    w.kernel.at_once = False
+    w.ledger.next = [decision()]
+    w.judge(finding())
+    refused = Applied(decision(), False, "no such table")
+    w.kernel.next = [refused]
+    w.appliance.tick(T0 + S)
+    w.ledger.again, w.kernel.next = [decision(duration_s=590.0)], []
+    w.appliance.tick(T0 + 2 * S)
+    assert [one.duration_s for one in w.kernel.applied] == [600.0, 590.0]
+    w.kernel.next = [refused]
+    w.appliance.settle()
+    assert [told for told in w.told if isinstance(told, Applied)] == [refused]
+    w.kernel.next = [Applied(decision(), True)]
+    w.appliance.settle()
+    assert CAMERA in w.appliance.contained and w.told[-1].done
 
 
 def test_a_kernel_that_answers_later():

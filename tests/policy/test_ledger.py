@@ -15,6 +15,19 @@ def world() -> World:
     return World()
 
 
+def test_what_the_kernel_refused_is_given_again_with_the_time_that_is_left(world: World) -> None:
+    made = world.ledger.quarantine("192.0.2.5", 60).apply[0]
+    other = world.ledger.quarantine("192.0.2.6", 60).apply[0]
+    world.ledger.settle([Applied(made, False, "no such table"), Applied(other, True)])
+    world.later(20)
+    (again,) = world.ledger.not_held(world.now)
+    assert (again.number, again.subject, again.duration_s) == (made.number, device(5), 40.0)
+    assert world.ledger.not_held(world.now) == [], "not at every turn"
+    world.ledger.settle([Applied(again, True)])
+    world.later(20)
+    assert world.ledger.not_held(world.now) == []
+
+
 # quarantine --------------------------------------------------------------------------------------
 
 
