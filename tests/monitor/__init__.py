@@ -1,0 +1,1 @@
+"""The portable monitor: switch, controller, captures."""
