@@ -17,6 +17,8 @@
      +- LabelError               labels or training data are not usable
      +- LabError                 a lab cannot be built, or a scenario cannot be played
          +- ToolMissing          a tool of the lab is not installed; the message names its package
+     +- MonitorError             the traffic monitor cannot be built, asked or taken down
+         +- SwitchDown           Open vSwitch does not answer
      +- LinkError                the node cannot be used
          +- NodeUnreachable      nobody answers at any of the addresses
          +- HandshakeError       version, schema, model or role do not fit
@@ -96,6 +98,14 @@ class LabError(IdsError):
 
 class ToolMissing(LabError):
     """A tool of the lab is not installed; the message names its package."""
+
+
+class MonitorError(IdsError):
+    """The traffic monitor cannot be built, asked or taken down; the message says what to do."""
+
+
+class SwitchDown(MonitorError):
+    """Open vSwitch does not answer."""
 
 
 class LinkError(IdsError):

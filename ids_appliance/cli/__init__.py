@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": "ids_appliance.cli.inspect",
     "lab": "ids_appliance.cli.lab",
     "mode": "ids_appliance.cli.mode",
+    "monitor": "ids_appliance.cli.monitor",
     "panic": "ids_appliance.cli.panic",
     "pause": "ids_appliance.cli.pause",
     "predict": "ids_appliance.cli.predict",
@@ -48,7 +49,17 @@ THEMES = {
     "Daily": ("status", "decisions", "windows", "why", "events", "allow", "release"),
     "When something is wrong": ("doctor", "pause", "panic", "quarantine", "window", "enforce"),
     "Setting up": ("gateway", "check", "reload", "mode", "calibrate", "classifier", "certs"),
-    "Research": ("demo", "lab", "replay", "watch", "predict", "features", "train", "inspect"),
+    "Research": (
+        "demo",
+        "lab",
+        "monitor",
+        "replay",
+        "watch",
+        "predict",
+        "features",
+        "train",
+        "inspect",
+    ),
 }
 """Theme of the main help -> its commands, in the order in which they are met."""
 

@@ -31,7 +31,7 @@ def load(path: Path | str, *, mode: str | None = None) -> Config:
     """
     path = Path(path)
     try:
-        given = _parse(path)
+        given = parse(path)
         if mode is not None:
             given["mode"] = mode
         _refuse_unknown(given, Config, "")
@@ -46,7 +46,8 @@ def load(path: Path | str, *, mode: str | None = None) -> Config:
     return config
 
 
-def _parse(path: Path) -> Table:
+def parse(path: Path) -> Table:
+    """Return the tables of a TOML file. Raises ValueError with what is wrong, without the path."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -83,7 +84,7 @@ def _refuse_unknown(table: Table, struct: Any, place: str) -> None:
         shape = known[key].type
         if isinstance(shape, shapes.StructType):
             if not isinstance(value, dict):
-                raise ValueError(f"{dotted} = {_shown(value)}: expected a table, as in [{dotted}]")
+                raise ValueError(f"{dotted} = {shown(value)}: expected a table, as in [{dotted}]")
             _refuse_unknown(value, shape.cls, dotted)
 
 
@@ -132,7 +133,7 @@ def _refuse_contradiction(given: Table, place: str, value: Any) -> None:
     if not agrees:
         fixed = "all 0" if isinstance(value, dict) else toml(value)
         raise ValueError(
-            f'{place} = {_shown(said)} contradicts profile = "paper", which fixes it to {fixed}: '
+            f'{place} = {shown(said)} contradicts profile = "paper", which fixes it to {fixed}: '
             'leave it away, or use profile = "appliance"'
         )
 
@@ -194,9 +195,10 @@ def _translated(message: str, whole: Table) -> str:
     if isinstance(shape, shapes.LiteralType) and isinstance(value, str):
         close = difflib.get_close_matches(value, [str(v) for v in shape.values], n=1, cutoff=0.6)
         near = f"; did you mean {toml(close[0])}" if close else ""
-    return f"{place} = {_shown(value)}: expected {describe(shape)}{near}"
+    return f"{place} = {shown(value)}: expected {describe(shape)}{near}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as the file spells it, shortened for a message of one line."""
     text = toml(value) if not isinstance(value, dict | list) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
