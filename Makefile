@@ -51,6 +51,7 @@ test-net: $(VENV)/stamp-dev ## only the tests that need root and network namespa
 
 nightly: $(VENV)/stamp-fuzz ## long campaigns: repeats, mutated packets, FUZZ_MINUTES=30 of fuzzing
 	@$(BIN)/python -m pytest -m nightly
+	@$(BIN)/python -m pytest -m 'not nightly and not net' --hypothesis-profile=searching
 	@$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
 
 bench: $(VENV)/stamp-dev ## what a packet costs, beside scikit-learn and JSON

@@ -5,10 +5,22 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.bundles import random_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Whether a test passes must depend on neither the machine's speed nor luck: the everyday suite
+# looks at the same examples each time, `--hypothesis-profile=searching` looks for new ones.
+settings.register_profile(
+    "everyday",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("searching", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("everyday")
 
 # What a script starts in the background ignores SIGINT, and every command under test would inherit
 # that.
