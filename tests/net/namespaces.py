@@ -20,8 +20,11 @@ def require(*tools: str) -> None:
         pytest.skip(str(error))
 
 
-def wait_for(look: Callable[[], object], *, seconds: float = 10) -> None:
-    """Call `look`, which itself waits a little for something, until it returns something true."""
+def wait_for(look: Callable[[], object], *, seconds: float = 60) -> None:
+    """Call `look`, which itself waits a little for something, until it returns something true.
+
+    seconds: only there to end what would hang, so it is far more than a busy machine takes.
+    """
     end = time.monotonic() + seconds
     while not look():
         assert time.monotonic() < end, "it did not happen in time"

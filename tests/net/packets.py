@@ -150,7 +150,7 @@ def read_until(
     take: Callable[[FrameBatch], object],
     done: Callable[[], object],
 ) -> None:
-    """Read a live source until `done`, at most ten seconds."""
+    """Read a live source until `done`."""
 
     def look() -> object:
         batch = next(batches)

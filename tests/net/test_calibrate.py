@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -40,7 +41,7 @@ def calibrate(net, model, tmp_path, *, duration):
             while process.poll() is None:
                 for frame in frames:
                     raw.send(frame)
-        out, said = process.communicate(timeout=10)
+        out, said = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
@@ -49,21 +50,23 @@ def calibrate(net, model, tmp_path, *, duration):
 
 
 def test_a_watch_is_remembered_and_goes_on(routed, model, tmp_path):
+    start = time.monotonic()
     begun, out = calibrate(routed, model, tmp_path, duration="2s")
+    took = time.monotonic() - start
     assert "watching lan0 for 2 s more" in begun
     name = routed.mac("lan", "eth0").hex(":") + "@lan0"
     assert "would have been blocked" in out and name in out
     state = json.loads((tmp_path / "state.json").read_text())
     peak, packets, hours = state["senders"][name]
-    assert 2.0 <= state["watched_s"] < 4.0 and packets >= 50 and hours in (1, 2) and peak >= 0.0
+    assert 2.0 <= state["watched_s"] < took and packets >= 50 and hours in (1, 2) and peak >= 0.0
     bounds = read_bounds(tmp_path / "bounds.json")
     assert bounds.senders == len(state["senders"]) and list(bounds.data) == ["lan0"]
 
-    begun, _ = calibrate(routed, model, tmp_path, duration="4s")
-    left = float(begun.split(" for ")[1].split()[0])
-    assert left <= 2.0
+    whole = round(state["watched_s"]) + 2
+    begun, _ = calibrate(routed, model, tmp_path, duration=f"{whole}s")
+    assert f" for {whole - state['watched_s']:.0f} s more" in begun
     after = json.loads((tmp_path / "state.json").read_text())
-    assert after["watched_s"] >= 4.0 and after["senders"][name][1] > packets
+    assert after["watched_s"] >= whole and after["senders"][name][1] > packets
 
 
 def test_nothing_is_watched_once_enough_has_been_seen(routed, model, tmp_path):

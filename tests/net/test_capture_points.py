@@ -103,7 +103,7 @@ def test_file_and_ring(sent, tmp_path: Path) -> None:
         live = Judge(host)
         read_until(source.batches(), live.take, lambda: len(live.rows) == len(wanted))
         source.close()
-    assert tcpdump.wait(10) == 0
+    assert tcpdump.wait(60) == 0
     tcpdump.stderr.close()
 
     recorded = Judge(host)

@@ -22,7 +22,7 @@ from ids_appliance.lab.services import offered
 MODEL: Final = Path(__file__).resolve().parents[3] / "models" / "iot-top20"
 IDS: Final = (sys.executable, "-m", "ids_appliance")
 NODE_PORT: Final = 7447
-START_S: Final = 30.0
+START_S: Final = 120.0
 A = TypeVar("A")
 Event = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Ground:
         """Send the gateway a signal and wait for its end; return its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def write_config(self, name: str, where: Path) -> Path:
         """Write the settings to a file, with directories of their own; return its path."""
