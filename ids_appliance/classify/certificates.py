@@ -38,6 +38,7 @@ LEAF_DAYS: Final = 90
 BACKDATE: Final = timedelta(minutes=5)
 """Certificates begin this much early: gateways without a battery clock lag behind."""
 
+_CURVE: Final = "secp256r1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
@@ -83,9 +84,9 @@ class Authority:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise CertificateError(f"cannot create {directory}: {error.strerror}") from error
-        _write(directory / "ca.crt", authority._own.public_bytes(Encoding.PEM), 0o644)
+        write(directory / "ca.crt", authority._own.public_bytes(Encoding.PEM), 0o644)
         authority._publish([])
-        _write_key(directory / "ca.key", key)  # last: with it the authority exists
+        write_key(directory / "ca.key", key)  # last: with it the authority exists
         return authority
 
     @classmethod
@@ -109,14 +110,39 @@ class Authority:
 
         An older certificate of that name stays valid until it expires or is revoked.
         """
-        if not _NAME.fullmatch(request.name) or request.name in ("ca", "crl"):
-            raise CertificateError(
-                f"{request.name!r} is no usable name: letters, digits, dots, hyphens; not ca, crl"
-            )
+        check_name(request.name)
         key = ec.generate_private_key(ec.SECP256R1())
+        signed = self._certify(request, key.public_key())
+        paths = (self._directory / f"{request.name}.crt", self._directory / f"{request.name}.key")
+        write_key(paths[1], key)
+        write(paths[0], signed, 0o644)
+        return paths
+
+    def sign(self, request: Request, csr: bytes) -> Path:
+        """Write a certificate for a key made elsewhere; return its path.
+
+        `csr` (PKCS#10, PEM) shows the public key and that its sender holds the private one.
+        Nothing else in it counts: name, role, hosts and period are `request`'s.
+        """
+        try:
+            asked = x509.load_pem_x509_csr(csr)
+            public = asked.public_key()
+        except ValueError as error:
+            raise CertificateError("that is no certificate request in PEM form") from error
+        if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != _CURVE:
+            raise CertificateError(f"the request's key is not of the kind we use (EC {_CURVE})")
+        if not asked.is_signature_valid:
+            raise CertificateError("the request is not signed by its own key")
+        signed = self._certify(request, public)
+        path = self._directory / f"{request.name}.crt"
+        write(path, signed, 0o644)
+        return path
+
+    def _certify(self, request: Request, public: ec.EllipticCurvePublicKey) -> bytes:
+        check_name(request.name)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, request.name)])
         period = _period(request.not_before, request.days)
-        builder = _builder(subject, self._own.subject, key.public_key(), period)
+        builder = _builder(subject, self._own.subject, public, period)
         hosts = dict.fromkeys([request.name, *request.hosts])
         usage = (
             ExtendedKeyUsageOID.SERVER_AUTH
@@ -127,13 +153,11 @@ class Authority:
             builder.add_extension(x509.BasicConstraints(False, None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([host_name(h) for h in hosts]), critical=False
+            )
         )
-        certificate = builder.sign(self._key, hashes.SHA256())
-        paths = (self._directory / f"{request.name}.crt", self._directory / f"{request.name}.key")
-        _write_key(paths[1], key)
-        _write(paths[0], certificate.public_bytes(Encoding.PEM), 0o644)
-        return paths
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def revoke(self, certificate: Path) -> int:
         """Add a certificate to the revocation list; return its serial number."""
@@ -167,7 +191,15 @@ class Authority:
         for entry in revoked:
             builder = builder.add_revoked_certificate(entry)
         signed = builder.sign(self._key, hashes.SHA256())
-        _write(self._directory / "crl.pem", signed.public_bytes(Encoding.PEM), 0o644)
+        write(self._directory / "crl.pem", signed.public_bytes(Encoding.PEM), 0o644)
+
+
+def check_name(name: str) -> None:
+    """Raise CertificateError for what cannot be a holder's name, which is a file name as well."""
+    if not _NAME.fullmatch(name) or name in ("ca", "crl"):
+        raise CertificateError(
+            f"{name!r} is no usable name: letters, digits, dots, hyphens; not ca, crl"
+        )
 
 
 def _period(not_before: datetime | None, days: float) -> tuple[datetime, datetime]:
@@ -210,7 +242,7 @@ def _key_usage(
     )
 
 
-def _host(host: str) -> x509.GeneralName:
+def host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -220,12 +252,12 @@ def _host(host: str) -> x509.GeneralName:
     return x509.DNSName(host)
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write(path, pem, 0o600)
+    write(path, pem, 0o600)
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def write(path: Path, content: bytes, mode: int) -> None:
     beside = path.with_name(f".{path.name}.new")
     try:
         beside.unlink(missing_ok=True)
