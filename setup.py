@@ -15,7 +15,9 @@ SANITIZE = os.environ.get("IDS_EXT_SANITIZE") == "1"
 
 # No -march here: a wheel built on one gateway has to run on the next one.
 FLAGS = ["-O1", "-g"] if DEBUG or SANITIZE else ["-O3"]
-FLAGS += ["-Wno-unused-function", "-Wno-unreachable-code"]
+# A product and a sum are two roundings everywhere: gcc fuses them on arm64, where a gateway's
+# probability would then differ from its node's.
+FLAGS += ["-ffp-contract=off", "-Wno-unused-function", "-Wno-unreachable-code"]
 LINK = []
 if SANITIZE:
     FLAGS += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]

@@ -1,4 +1,4 @@
-"""Cells in, exact probabilities out: a random forest on codes, with the GIL released."""
+"""Cells in, exact probabilities out: trees and linear models on codes, with the GIL released."""
 
 # Design:
 #  a) trees come in as preorder arrays (left child = next node), so "children after their parent,
@@ -13,8 +13,16 @@
 #     trees: RandomForestClassifier.predict_proba with n_jobs=1, to the last bit.
 #  d) nothing read from a cell is used as an index: a code above a feature's last cut (a hostile
 #     peer's) lies to the right of every node, as the last code does.
+#  e) a model has one member or several, that vote; one grid is cut wherever any of them cuts. Each
+#     adds up as its library does: XGBoost's leaves as float32, LightGBM's as float64, in tree order
+#     (no -ffast-math, no fused multiply-add: setup.py). A linear member reads codes as values, which
+#     they are where a feature is cut at every value from 1 on; so its cells are exact as well, and
+#     as many as there are different packets.
+#  f) the logistic function is our own, from IEEE 754's basic operations alone: libm's exp differs in
+#     the last bit between processors, and a gateway must say what its node says.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.math cimport fabs, floor, ldexp, nextafter
 from libc.stdlib cimport free
 
 import numpy as np
@@ -26,7 +34,8 @@ cdef enum:
     LEAF = 255              # node_feature of a leaf
     N_COLUMNS = 60          # columns of a packet record
     MAX_FEATURES = 60
-    MAX_TREES = 1024
+    MAX_TREES = 1024        # of one member
+    MAX_MEMBERS = 16
     MAX_NODES = 1 << 22
 
 ARRAYS = {
@@ -39,6 +48,31 @@ ARRAYS = {
     "node_right": "<u4",    # right child, counted from its tree's first node; 0 in a leaf
     "leaves": "<f8",        # P(malicious) of every leaf, in the order of the nodes
 }
+MEMBER_ARRAYS = {           # beside ARRAYS; without them the trees are one forest
+    "member_kinds": "<u1",  # index into KINDS
+    "member_trees": "<u4",  # how many of the trees, in order, are the member's
+    "member_bases": "<f8",  # log-odds before the first tree, or of a packet of zeros
+    "weights": "<f8",       # per linear member and feature: log-odds a unit of its value
+}
+KINDS = ("forest", "logistic", "xgboost", "lightgbm")
+"""A leaf of a forest is a probability, of the boosted two log-odds."""
+
+cdef enum:
+    # Indices into KINDS
+    K_FOREST = 0
+    K_LOGISTIC = 1
+    K_XGBOOST = 2
+    K_LIGHTGBM = 3
+
+cdef double VOTE_AT = 0.5       # a member votes "malicious" above this
+cdef double WILDEST = 1e6       # largest log-odds of a leaf, base or weight: no sum overflows
+
+cdef struct Member:
+    uint32_t first_tree
+    uint32_t end_tree
+    double base
+    const double *weights   # of a linear member: one per feature
+    uint8_t kind
 
 cdef struct Node:
     uint32_t right          # absolute index of the right child; of the value in a leaf
@@ -48,10 +82,15 @@ cdef struct Node:
 
 
 cdef class Forest:
-    """A validated forest and the grid it judges on.
+    """A validated model and the grid it judges on: a forest, another member of KINDS, or a vote.
 
-    arrays: mapping with exactly the names and dtypes of ARRAYS, one-dimensional and contiguous.
-    Raises ValueError, with what is wrong, for anything that is not a forest.
+    arrays: mapping with exactly the names and dtypes of ARRAYS (one forest), or of these and of
+    MEMBER_ARRAYS; one-dimensional and contiguous. Raises ValueError, with what is wrong, for
+    anything else.
+
+    Several members vote, each "malicious" where its own probability is above 0.5; half against
+    half, the mean of their probabilities decides. The model's probability is that mean, moved to
+    the side of 0.5 that the vote is on where it lies on the other: to 0.5, or the next number.
     """
 
     cdef readonly uint32_t n_features
@@ -59,6 +98,9 @@ cdef class Forest:
     cdef readonly uint32_t n_nodes
     cdef readonly uint32_t n_leaves
     cdef readonly uint32_t key_bytes    # bytes of a cell
+    cdef readonly tuple members         # their kinds, in the order in which they stand
+    cdef uint32_t n_members
+    cdef Member member[MAX_MEMBERS]
     cdef object kept                    # the arrays that the pointers below lie in
     cdef const uint16_t *cuts
     cdef const uint32_t *tree_starts
@@ -80,8 +122,16 @@ cdef class Forest:
             raise ValueError("a forest is built once")
         self.kept = _checked_arrays(arrays)
         self._take_grid(self.kept["features"], self.kept["cut_counts"], self.kept["cuts"])
+        alone = "member_kinds" not in self.kept
         self._take_trees(self.kept["tree_starts"], self.kept["node_feature"],
-                         self.kept["node_code"], self.kept["node_right"], self.kept["leaves"])
+                         self.kept["node_code"], self.kept["node_right"], self.kept["leaves"],
+                         1 if alone else 0, 1 if alone else MAX_MEMBERS)
+        if alone:
+            self._take_members(np.zeros(1, np.uint8), np.array([self.n_trees], np.uint32),
+                               np.zeros(1), np.zeros(0))
+        else:
+            self._take_members(self.kept["member_kinds"], self.kept["member_trees"],
+                               self.kept["member_bases"], self.kept["weights"])
 
     cdef _take_grid(self, const uint8_t[::1] features, const uint32_t[::1] counts,
                     const uint16_t[::1] cuts):
@@ -113,15 +163,16 @@ cdef class Forest:
         self.cuts = &cuts[0] if total else NULL
 
     cdef _take_trees(self, const uint32_t[::1] starts, const uint8_t[::1] feature,
-                     const uint16_t[::1] code, const uint32_t[::1] right, const double[::1] leaves):
+                     const uint16_t[::1] code, const uint32_t[::1] right, const double[::1] leaves,
+                     int fewest, int members):
         cdef uint32_t t, i, start, end, top, child, found = 0
         cdef Py_ssize_t n_trees = starts.shape[0] - 1
         cdef Py_ssize_t n = feature.shape[0]
         cdef uint32_t[::1] ends
         cdef uint32_t depth
-        if n_trees < 1 or n_trees > MAX_TREES:
+        if n_trees < fewest or n_trees > MAX_TREES * members:
             raise ValueError("a forest has 1 to %d trees" % MAX_TREES)
-        if n < 1 or n > MAX_NODES or code.shape[0] != n or right.shape[0] != n:
+        if n < fewest or n > MAX_NODES or code.shape[0] != n or right.shape[0] != n:
             raise ValueError("a forest has 1 to %d nodes, each with feature, code and child" % MAX_NODES)
         if starts[0] != 0 or starts[n_trees] != n:
             raise ValueError("trees do not cover the nodes")
@@ -132,6 +183,7 @@ cdef class Forest:
         if self.nodes == NULL:
             raise MemoryError()
         self.n_nodes = <uint32_t>n
+        self.n_trees = <uint32_t>n_trees
         # ends[0..depth-1]: where the subtrees end that are still to come, the next one on top.
         ends = np.empty(n + 1, np.uint32)
         for t in range(<uint32_t>n_trees):
@@ -167,14 +219,61 @@ cdef class Forest:
                 raise ValueError("tree %d is not complete" % t)
         if found != <uint64_t>leaves.shape[0]:
             raise ValueError("the trees have %d leaves, but %d values are given" % (found, leaves.shape[0]))
-        for i in range(found):
-            if not (0.0 <= leaves[i] <= 1.0):
-                raise ValueError("leaf %d is not a probability" % i)
         self.n_leaves = found
-        self.leaves = &leaves[0]
+        self.leaves = &leaves[0] if found else NULL
         self.tree_starts = &starts[0]
-        # Last: without trees nothing is evaluated.
-        self.n_trees = <uint32_t>n_trees
+
+    cdef _take_members(self, const uint8_t[::1] kinds, const uint32_t[::1] trees,
+                       const double[::1] bases, const double[::1] weights):
+        cdef uint32_t m, i, f, at = 0, leaf = 0, linear = 0
+        cdef Py_ssize_t n = kinds.shape[0]
+        cdef Member *own
+        if n < 1 or n > MAX_MEMBERS or trees.shape[0] != n or bases.shape[0] != n:
+            raise ValueError("a model has 1 to %d members, each with trees and base" % MAX_MEMBERS)
+        for m in range(<uint32_t>n):
+            if kinds[m] > K_LIGHTGBM:
+                raise ValueError("member %d is of no known kind" % m)
+            linear += kinds[m] == K_LOGISTIC
+        if <uint64_t>weights.shape[0] != <uint64_t>linear * self.n_features:
+            raise ValueError("the linear members need a weight for each feature")
+        linear = 0
+        for m in range(<uint32_t>n):
+            own = &self.member[m]
+            own.kind = kinds[m]
+            own.base = bases[m]
+            if not fabs(own.base) <= WILDEST or (own.kind == K_FOREST and own.base != 0.0):
+                raise ValueError("the base of member %d is out of range" % m)
+            if trees[m] > MAX_TREES or trees[m] > self.n_trees - at:
+                raise ValueError("member %d has more trees than there are" % m)
+            if (trees[m] == 0) != (own.kind == K_LOGISTIC):
+                raise ValueError("trees, and at least one, for every member but the linear ones")
+            own.first_tree = at
+            at += trees[m]
+            own.end_tree = at
+            own.weights = NULL
+            if own.kind == K_LOGISTIC:
+                own.weights = &weights[linear * self.n_features] if self.n_features else NULL
+                linear += 1
+                self._check_weights(own)
+            for i in range(self.tree_starts[own.first_tree], self.tree_starts[own.end_tree]):
+                if self.nodes[i].feature == LEAF:
+                    _check_leaf(own.kind, self.leaves[leaf], leaf)
+                    leaf += 1
+        if at != self.n_trees:
+            raise ValueError("some trees belong to no member")
+        self.members = tuple([KINDS[kind] for kind in kinds])
+        # Last: without members nothing is evaluated.
+        self.n_members = <uint32_t>n
+
+    cdef _check_weights(self, const Member *own):
+        cdef uint32_t f, k
+        for f in range(self.n_features):
+            if not fabs(own.weights[f]) <= WILDEST:
+                raise ValueError("weight %d is out of range" % f)
+            for k in range(self.last_code[f] if own.weights[f] else 0):
+                if self.cuts[self.cut_starts[f] + k] != k + 1:
+                    raise ValueError("feature %d has a weight, but its codes are not its values"
+                                     % self.columns[f])
 
     def evaluate(self, const uint8_t[:, ::1] cells, double[::1] out):
         """Write P(malicious) of each cell.
@@ -184,8 +283,7 @@ cdef class Forest:
         """
         cdef Py_ssize_t i, n = cells.shape[0]
         cdef uint16_t codes[MAX_FEATURES]
-        if self.n_trees == 0:
-            raise ValueError("the forest was not built")
+        self._check_built()
         if out.shape[0] != n or (n and cells.shape[1] != self.key_bytes):
             raise ValueError("cells must be (n, %d) and out (n,)" % self.key_bytes)
         if n == 0:
@@ -199,14 +297,42 @@ cdef class Forest:
         """Write P(malicious) of each packet record; rows: (n, 60), out: (n,)."""
         cdef Py_ssize_t i, n = rows.shape[0]
         cdef uint16_t codes[MAX_FEATURES]
-        if self.n_trees == 0:
-            raise ValueError("the forest was not built")
+        self._check_built()
         if out.shape[0] != n or rows.shape[1] != N_COLUMNS:
             raise ValueError("rows must be (n, %d) and out (n,)" % N_COLUMNS)
         with nogil:
             for i in range(n):
                 self._encode(&rows[i, 0], codes)
                 out[i] = self._judge(codes)
+
+    def evaluate_each(self, const uint8_t[:, ::1] cells, double[:, ::1] out):
+        """Write what each member says of each cell; cells as for `evaluate`, out: (n, members)."""
+        cdef Py_ssize_t i, n = cells.shape[0]
+        cdef uint16_t codes[MAX_FEATURES]
+        self._check_built()
+        if out.shape[0] != n or out.shape[1] != self.n_members or (n and cells.shape[1] != self.key_bytes):
+            raise ValueError("cells must be (n, %d) and out (n, %d)" % (self.key_bytes, self.n_members))
+        with nogil:
+            for i in range(n):
+                self._unpack(&cells[i, 0] if self.key_bytes else NULL, codes)
+                self._each(codes, &out[i, 0])
+
+    def evaluate_rows_each(self, const uint16_t[:, ::1] rows, double[:, ::1] out):
+        """Write what each member says of each packet record; rows: (n, 60), out: (n, members)."""
+        cdef Py_ssize_t i, n = rows.shape[0]
+        cdef uint16_t codes[MAX_FEATURES]
+        self._check_built()
+        if out.shape[0] != n or out.shape[1] != self.n_members or rows.shape[1] != N_COLUMNS:
+            raise ValueError("rows must be (n, %d) and out (n, %d)" % (N_COLUMNS, self.n_members))
+        with nogil:
+            for i in range(n):
+                self._encode(&rows[i, 0], codes)
+                self._each(codes, &out[i, 0])
+
+    cdef int _check_built(self) except -1:
+        if self.n_members == 0:
+            raise ValueError("the forest was not built")
+        return 0
 
     cdef void _unpack(self, const uint8_t *cell, uint16_t *codes) noexcept nogil:
         cdef uint32_t f, code
@@ -237,24 +363,91 @@ cdef class Forest:
             codes[f] = <uint16_t>low
 
     cdef double _judge(self, const uint16_t *codes) noexcept nogil:
-        cdef uint32_t t
-        cdef const Node *node
+        cdef double each[MAX_MEMBERS]
         cdef double total = 0.0
-        for t in range(self.n_trees):
-            node = self.nodes + self.tree_starts[t]
-            while node.feature != LEAF:
-                node = node + 1 if codes[node.feature] <= node.code else self.nodes + node.right
-            total += self.leaves[node.right]
-        return total / self.n_trees
+        cdef uint32_t m, votes = 0
+        if self.n_members == 1:
+            return self._one(&self.member[0], codes)
+        self._each(codes, each)
+        for m in range(self.n_members):
+            total += each[m]
+            votes += each[m] > VOTE_AT
+        total /= self.n_members
+        if 2 * votes > self.n_members and total <= VOTE_AT:
+            return nextafter(VOTE_AT, 1.0)
+        if 2 * votes < self.n_members and total > VOTE_AT:
+            return VOTE_AT
+        return total
+
+    cdef void _each(self, const uint16_t *codes, double *out) noexcept nogil:
+        cdef uint32_t m
+        for m in range(self.n_members):
+            out[m] = self._one(&self.member[m], codes)
+
+    cdef double _one(self, const Member *own, const uint16_t *codes) noexcept nogil:
+        cdef uint32_t t, f
+        cdef double total = 0.0
+        cdef float single
+        if own.kind == K_FOREST:
+            for t in range(own.first_tree, own.end_tree):
+                total += self._leaf(t, codes)
+            return total / (own.end_tree - own.first_tree)
+        if own.kind == K_XGBOOST:
+            single = <float>own.base
+            for t in range(own.first_tree, own.end_tree):
+                single += <float>self._leaf(t, codes)
+            # As its own: float32 throughout, but for an exp that is rounded once, from float64.
+            single = <float>_exp(-single if single > -88.7 else <float>88.7) + <float>1.0
+            return <float>1.0 / single
+        total = own.base
+        if own.kind == K_LIGHTGBM:
+            for t in range(own.first_tree, own.end_tree):
+                total += self._leaf(t, codes)
+        else:
+            for f in range(self.n_features):
+                total += own.weights[f] * min(<uint32_t>codes[f], self.last_code[f])
+        return 1.0 / (1.0 + _exp(-total))
+
+    cdef inline double _leaf(self, uint32_t t, const uint16_t *codes) noexcept nogil:
+        cdef const Node *node = self.nodes + self.tree_starts[t]
+        while node.feature != LEAF:
+            node = node + 1 if codes[node.feature] <= node.code else self.nodes + node.right
+        return self.leaves[node.right]
+
+
+cdef double _exp(double x) noexcept nogil:
+    # e**x = 2**k * e**r with |r| <= ln(2) / 2, the series up to r**13: relative error below 3e-16.
+    # ln(2) in two parts (the first with zeros at its end, so that k times it is exact), as in
+    # Cody and Waite, Software Manual for the Elementary Functions, 1980.
+    cdef double k, r, series = 1.0
+    cdef int i
+    x = min(max(x, -745.0), 709.0)
+    k = floor(x * 1.44269504088896338700 + 0.5)
+    r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10
+    for i in range(13, 0, -1):
+        series = 1.0 + series * r / i
+    return ldexp(series, <int>k)
+
+
+cdef int _check_leaf(int kind, double value, uint32_t leaf) except -1:
+    if kind == K_FOREST:
+        if not (0.0 <= value <= 1.0):
+            raise ValueError("leaf %d is not a probability" % leaf)
+    elif not fabs(value) <= WILDEST:
+        raise ValueError("leaf %d is out of range" % leaf)
+    elif kind == K_XGBOOST and <double><float>value != value:
+        raise ValueError("leaf %d of XGBoost is no float32" % leaf)
+    return 0
 
 
 def _checked_arrays(arrays):
     # Names, dtypes and shapes; structure is checked where the pointers are taken.
-    if set(arrays) != set(ARRAYS):
+    wanted = ARRAYS | MEMBER_ARRAYS if "member_kinds" in arrays else ARRAYS
+    if set(arrays) != set(wanted):
         raise ValueError("arrays are missing or unknown: "
-                         + ", ".join(sorted(set(arrays) ^ set(ARRAYS))))
+                         + ", ".join(sorted(set(arrays) ^ set(wanted))))
     kept = {}
-    for name, dtype in ARRAYS.items():
+    for name, dtype in wanted.items():
         array = arrays[name]
         if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype) or array.ndim != 1:
             raise ValueError("array %s must be one-dimensional %s" % (name, dtype))

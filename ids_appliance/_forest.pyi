@@ -5,6 +5,8 @@ import numpy as np
 import numpy.typing as npt
 
 ARRAYS: dict[str, str]
+MEMBER_ARRAYS: dict[str, str]
+KINDS: tuple[str, ...]
 
 class Forest:
     n_features: int
@@ -12,6 +14,11 @@ class Forest:
     n_nodes: int
     n_leaves: int
     key_bytes: int
+    members: tuple[str, ...]
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None: ...
     def evaluate(self, cells: npt.NDArray[np.uint8], out: npt.NDArray[np.float64]) -> None: ...
     def evaluate_rows(self, rows: npt.NDArray[np.uint16], out: npt.NDArray[np.float64]) -> None: ...
+    def evaluate_each(self, cells: npt.NDArray[np.uint8], out: npt.NDArray[np.float64]) -> None: ...
+    def evaluate_rows_each(
+        self, rows: npt.NDArray[np.uint16], out: npt.NDArray[np.float64]
+    ) -> None: ...

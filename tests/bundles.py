@@ -34,6 +34,42 @@ def random_arrays(seed=0, *, n_trees=10, n_leaves=32, features=None, max_cuts=30
     }
 
 
+def random_members(seed=0, *, kinds=(0, 1, 2, 3), n_trees=4, n_leaves=20, features=None):
+    """Return arrays of a model with members of `kinds` (indices into _forest.KINDS)."""
+    rng = np.random.default_rng(seed)
+    arrays = random_arrays(
+        seed, n_trees=n_trees * len(kinds), n_leaves=n_leaves, features=features or [2, 5, 6, 40]
+    )
+    linear = kinds.count(1)
+    if linear:  # a weighted feature is cut at every value
+        counts = [FEATURES[i].domain - 1 for i in arrays["features"].tolist()]
+        arrays["cut_counts"] = np.array(counts, "<u4")
+        arrays["cuts"] = np.concatenate([np.arange(1, n + 1) for n in counts]).astype("<u2")
+    # A linear member has no trees: its share goes to nobody.
+    trees = [0 if kind == 1 else n_trees for kind in kinds]
+    starts = arrays["tree_starts"][: sum(trees) + 1]
+    end = int(starts[-1])
+    own = arrays["node_feature"][:end] == LEAF
+    arrays |= {name: arrays[name][:end] for name in ("node_feature", "node_code", "node_right")}
+    leaves = arrays["leaves"][: int(own.sum())].copy()
+    for place, kind in enumerate(kinds):
+        first, last = sum(trees[:place]), sum(trees[: place + 1])
+        inside = slice(*(int(own[: starts[i]].sum()) for i in (first, last)))
+        if kind == 2:
+            leaves[inside] = (leaves[inside] - 0.5).astype(np.float32)
+        elif kind == 3:
+            leaves[inside] -= 0.5
+    weights = rng.normal(0, 1e-3, linear * len(arrays["features"]))
+    return arrays | {
+        "tree_starts": starts,
+        "leaves": leaves,
+        "member_kinds": np.array(kinds, "<u1"),
+        "member_trees": np.array(trees, "<u4"),
+        "member_bases": np.array([0.0 if kind == 0 else 0.125 for kind in kinds]),
+        "weights": weights,
+    }
+
+
 def random_bundle(seed=0, **shape) -> Bundle:
     """Return a bundle of `random_arrays`; equal seeds and shapes give equal models."""
     card = {"created_by": "tests", "about": f"random, seed {seed}"}

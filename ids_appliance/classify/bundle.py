@@ -4,6 +4,9 @@ A bundle is a directory of `card.json` (what the model is, where it comes from, 
 `arrays.npz` (grid and trees; what judges) and `card.md` (the card for people). Nothing in it is
 ever executed: arrays are plain numbers in an uncompressed zip whose entries and headers are
 compared with the only form that `save_bundle` writes. Equal models give equal bytes.
+
+Format 1 holds one forest; format 2 the members of a vote, or one that is no forest. A forest alone
+is still written as format 1, so that an older gateway reads it.
 """
 
 import ctypes
@@ -28,12 +31,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ids_appliance._forest import ARRAYS, Forest
+from ids_appliance._forest import ARRAYS, MEMBER_ARRAYS, Forest
 from ids_appliance.errors import BundleError
 from ids_appliance.schema import FEATURES, SCHEMA_HASH
 from ids_appliance.types import Grid
 
-FORMAT: Final = 1
+FORMATS: Final = {1: ARRAYS, 2: ARRAYS | MEMBER_ARRAYS}
+"""Format -> names and dtypes of its arrays."""
 MAX_ARRAY_BYTES: Final = 64 << 20
 """Largest arrays.npz: four million nodes, the most that a forest may have, are 46 MB."""
 MAX_CARD_BYTES: Final = 1 << 20
@@ -72,8 +76,8 @@ def key_widths(grid: Grid) -> tuple[int, ...]:
 
 
 def make_bundle(arrays: Arrays, threshold: float, *, card: Mapping[str, Any]) -> Bundle:
-    """Check arrays (names and dtypes of _forest.ARRAYS) and complete the card with what identifies
-    the model. Raises BundleError for anything that is not a model of this schema."""
+    """Check arrays (names and dtypes of a format) and complete the card with what identifies the
+    model. Raises BundleError for anything that is not a model of this schema."""
     if not (isinstance(threshold, float) and 0.0 <= threshold <= 1.0):
         raise BundleError(f"the threshold {threshold!r} is not a probability")
     try:
@@ -83,10 +87,11 @@ def make_bundle(arrays: Arrays, threshold: float, *, card: Mapping[str, Any]) ->
     frozen = {name: array.copy() for name, array in arrays.items()}
     for array in frozen.values():
         array.flags.writeable = False
+    number = 1 if set(frozen) == set(ARRAYS) else 2
     digest = _digest(frozen)
     grid = _grid(frozen, threshold, digest)
     full = dict(card) | {
-        "format": FORMAT,
+        "format": number,
         "schema_hash": SCHEMA_HASH.hex(),
         "model_id": grid.model_id.hex(),
         "arrays_digest": digest.hex(),
@@ -139,7 +144,7 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
                 "it was made for another packet record (schema hash "
                 f"{card['schema_hash'][:16]!r}, ours is {SCHEMA_HASH.hex()[:16]}): train it again"
             )
-        arrays = _unpack(array_bytes)
+        arrays = _unpack(array_bytes, FORMATS[card["format"]])
         if card["arrays_digest"] != _digest(arrays).hex():
             raise BundleError("the checksum of its arrays does not match: the file is damaged")
         bundle = make_bundle(arrays, card["threshold"], card=card)
@@ -204,8 +209,9 @@ def _card(content: bytes) -> dict[str, Any]:
     for name, kind in _REQUIRED.items():
         if type(card.get(name)) is not kind:
             raise BundleError(f"card.json lacks {name!r}, or it is not a {kind.__name__}")
-    if card["format"] != FORMAT:
-        raise BundleError(f"its format is {card['format']}, this version reads {FORMAT}")
+    if card["format"] not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise BundleError(f"its format is {card['format']}, this version reads {known}")
     if not math.isfinite(card["threshold"]):
         raise BundleError("the threshold is not a number")
     names = {feature.name for feature in FEATURES}
@@ -221,6 +227,7 @@ def _grid(arrays: Arrays, threshold: float, digest: bytes) -> Grid:
     for index, own in zip(features, cuts, strict=True):
         if len(own) and int(own[-1]) >= FEATURES[index].domain:
             raise BundleError(f"a cut of {FEATURES[index].name} lies outside its values")
+    # The digest covers the arrays' names, so no two formats share an id.
     judged = b"ids-appliance model 1" + SCHEMA_HASH + struct.pack("<d", threshold) + digest
     return Grid(hashlib.sha256(judged).digest()[:16], threshold, features, cuts)
 
@@ -246,18 +253,19 @@ def _pack(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(content: bytes) -> dict[str, npt.NDArray[Any]]:
+def _unpack(content: bytes, dtypes: Mapping[str, str]) -> dict[str, npt.NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
-            wanted = {f"{name}.npy" for name in ARRAYS}
+            wanted = {f"{name}.npy" for name in dtypes}
             if set(entries) != wanted or len(archive.infolist()) != len(wanted):
                 raise BundleError("arrays.npz does not hold exactly the arrays of a model")
             for entry in entries.values():
                 if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(content):
                     raise BundleError(f"{entry.filename} is compressed: only stored is accepted")
             return {
-                name: _array(name, archive.read(entries[f"{name}.npy"])) for name in sorted(ARRAYS)
+                name: _array(name, archive.read(entries[f"{name}.npy"]), dtypes[name])
+                for name in sorted(dtypes)
             }
     except (
         zipfile.BadZipFile,
@@ -271,7 +279,7 @@ def _unpack(content: bytes) -> dict[str, npt.NDArray[Any]]:
         raise BundleError(f"arrays.npz is damaged: {error}") from error
 
 
-def _array(name: str, content: bytes) -> npt.NDArray[Any]:
+def _array(name: str, content: bytes, wanted: str) -> npt.NDArray[Any]:
     # numpy's own reader evaluates the header as a Python literal; the only header we write is
     # matched as bytes instead.
     if content[:8] != b"\x93NUMPY\x01\x00" or len(content) < 10:
@@ -281,7 +289,7 @@ def _array(name: str, content: bytes) -> npt.NDArray[Any]:
     if header is None:
         raise BundleError(f"{name}.npy has a header that this program does not write")
     dtype = np.dtype(header[1].decode())
-    if dtype != np.dtype(ARRAYS[name]) or len(content) - start != dtype.itemsize * int(header[2]):
+    if dtype != np.dtype(wanted) or len(content) - start != dtype.itemsize * int(header[2]):
         raise BundleError(f"{name}.npy has another type or size than it should")
     return np.frombuffer(content, dtype, offset=start)
 

@@ -1,15 +1,17 @@
-"""Packet records and labels in, fitted pipelines out: scalers, forest, weights and the top 20."""
+"""Packet records and labels in, fitted pipelines out: scalers, model, weights and the top 20."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from ids_appliance.schema import N_FEATURES
+from ids_appliance.train.families import VOTERS
+from ids_appliance.train.families.making import make
+from ids_appliance.train.families.vote import Vote
 from ids_appliance.types import F64, U16
 
 TOP: Final = 20
@@ -24,18 +26,25 @@ class Recipe:
     """Everything that decides what a model becomes, given the packets."""
 
     features: str = "top20"
-    """all, or top20: the 20 that a forest on all of them finds most important."""
+    """all, or top20: the 20 that a forest on all of them finds most important, for all families."""
     trees: int = 50
+    """Of a tree model; logistic regression has none."""
     leaves: int = 128
+    """Of a forest's tree at most; a boosted tree gets a quarter."""
     seed: int = 0
     weight: str = "origin"
     """packet, record, balanced or origin: what counts alike. See `weigh`."""
     jobs: int = 2
     """Processes' worth of work at once; does not change the result."""
+    family: str = "forest"
+    """One of families.FAMILIES."""
 
 
-def fit(recipe: Recipe, rows: U16, classes: Classes, groups: Groups) -> tuple[Pipeline, list[int]]:
-    """Return the fitted pipeline and the features (indices) that are its columns.
+def fit(
+    recipe: Recipe, rows: U16, classes: Classes, groups: Groups
+) -> tuple[Pipeline | Vote, list[int]]:
+    """Return the fitted pipeline, or vote of pipelines, and the features (indices) that are its
+    columns.
 
     rows: (n, 60); classes: (n,) 1 malicious, 0 not; groups: (n,) origins.
     """
@@ -43,8 +52,11 @@ def fit(recipe: Recipe, rows: U16, classes: Classes, groups: Groups) -> tuple[Pi
     rows, classes = rows[chosen], classes[chosen]
     features = list(ALL)
     if recipe.features == "top20":
-        features = top_features(_fit(recipe, rows, classes, share))
-    return _fit(recipe, rows[:, features], classes, share), features
+        features = top_features(_fit_one("forest", recipe, rows, (classes, share)))
+    columns = rows[:, features]
+    if recipe.family == "vote":
+        return Vote([_fit_one(one, recipe, columns, (classes, share)) for one in VOTERS]), features
+    return _fit_one(recipe.family, recipe, columns, (classes, share)), features
 
 
 def top_features(pipeline: Pipeline) -> list[int]:
@@ -87,18 +99,15 @@ def distinct(rows: U16, classes: Classes, groups: Groups) -> npt.NDArray[np.int6
     return np.sort(first)
 
 
-def _fit(recipe: Recipe, rows: U16, classes: Classes, share: F64) -> Pipeline:
-    pipeline = make_pipeline(
-        StandardScaler(),
-        MinMaxScaler(),
-        RandomForestClassifier(
-            recipe.trees,
-            max_leaf_nodes=recipe.leaves,
-            random_state=recipe.seed,
-            n_jobs=recipe.jobs,
-        ),
+def _fit_one(family: str, recipe: Recipe, rows: U16, told: tuple[Classes, F64]) -> Pipeline:
+    classes, share = told
+    pipeline = make(
+        family, trees=recipe.trees, leaves=recipe.leaves, seed=recipe.seed, jobs=recipe.jobs
     )
-    pipeline.fit(rows.astype(np.float64), classes, randomforestclassifier__sample_weight=share)
+    model = pipeline.steps[-1][0]
+    # More threads would add a linear model's sums in other orders.
+    with threadpool_limits(1, user_api="blas"):
+        pipeline.fit(rows.astype(np.float64), classes, **{f"{model}__sample_weight": share})
     # The reference is one job: others add the trees' votes in the order in which they finish.
     pipeline[-1].n_jobs = 1
     return pipeline

@@ -9,9 +9,14 @@ import pytest
 from ids_appliance.cli import COMMANDS, EXTRAS
 from tests.architecture.sources import PYTHON_FILES, ROOT, module_of
 
-MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfilterqueue"}
+MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfilterqueue"} | {
+    "xgboost",
+    "lightgbm",
+    "threadpoolctl",
+}
 NEED_TRAIN = {"ids_appliance.cli.train"} | {
-    f"ids_appliance.train.{stem}" for stem in ("corpus", "evaluate", "fit", "training")
+    f"ids_appliance.train.{stem}"
+    for stem in ("corpus", "evaluate", "fit", "training", "families.making")
 }
 """Modules that need the extra `train`; all others have to import without any extra."""
 

@@ -25,6 +25,7 @@ LONG_FILES = {
     "ext/wire.pyx": "the whole codec, encode beside decode, as one state machine reads best",
     "ext/cells.pyx": "table, cache and batch loop share structs that must inline into each other",
     "ext/capfile.pyx": "pcap and pcapng readers over one bounded buffer",
+    "ext/forest.pyx": "grid, trees and members of a model, checked and walked over the same arrays",
     "ext/evidence.pyx": "a sender's sums and a packet's weight on them, all inlined into the loop",
     "ids_appliance/types.py": "every word that stages exchange, in one place to look it up",
     "ext/screen.pyx": "the screen's whole face: set-up, one frame, and what may be asked of it",

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from ids_appliance.classify import bundle as module
 from ids_appliance.classify.bundle import key_widths, load_bundle, make_bundle, save_bundle
 from ids_appliance.errors import BundleError
-from tests.bundles import random_arrays, random_bundle, random_rows
+from tests.bundles import random_arrays, random_bundle, random_members, random_rows
+from tests.conftest import ROOT
+from tests.reference import forest as twin
 
 
 @pytest.fixture
@@ -94,6 +96,35 @@ def test_other_things_are_not_overwritten(tmp_path, small_bundle):
     assert (tmp_path / "x" / "thesis.tex").exists()
 
 
+def test_members_come_back_exactly(tmp_path):
+    bundle = make_bundle(random_members(1), 0.5, card={})
+    save_bundle(bundle, tmp_path / "vote")
+    loaded = load_bundle(tmp_path / "vote")
+    assert loaded.card["format"] == 2 and loaded.grid.model_id == bundle.grid.model_id
+    assert loaded.forest.members == ("forest", "logistic", "xgboost", "lightgbm")
+    rows, out, expected = random_rows(1, 500), np.empty((500, 4)), np.empty((500, 4))
+    loaded.forest.evaluate_rows_each(rows, out)
+    bundle.forest.evaluate_rows_each(rows, expected)
+    assert out.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", ["iot-top20", "iot-all60"])
+def test_what_shipped_first_is_still_read_as_it_was(name):
+    bundle = load_bundle(ROOT / "models" / name)
+    assert bundle.card["format"] == 1 and bundle.forest.members == ("forest",)
+    rows, out = random_rows(2, 60), np.empty(60)
+    bundle.forest.evaluate_rows(rows, out)
+    arrays = dict(bundle.arrays)
+    assert out.tolist() == [twin.probability(arrays, twin.encode(arrays, row)) for row in rows]
+
+
+def test_a_format_says_which_arrays_there_are(tmp_path):
+    save_bundle(make_bundle(random_members(1), 0.5, card={}), tmp_path / "vote")
+    edit_card(tmp_path / "vote", format=1)
+    with pytest.raises(BundleError, match="exactly the arrays"):
+        load_bundle(tmp_path / "vote")
+
+
 def edit_card(path, **changes):
     card = json.loads((path / "card.json").read_text())
     card.update(changes)
@@ -118,7 +149,8 @@ CARDS = [
     ({"threshold": 1.5}, "not a probability"),
     ({"threshold": "0.5"}, "threshold"),
     ({"threshold": True}, "threshold"),
-    ({"format": 2}, "format is 2"),
+    ({"format": 3}, "format is 3"),
+    ({"format": 2}, "exactly the arrays"),
     ({"format": True}, "format"),
     ({"features": ["src_port", "colour"]}, "does not have"),
     ({"features": [{}]}, "does not have"),

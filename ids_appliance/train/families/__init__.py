@@ -1,0 +1,16 @@
+"""The kinds of models that can be trained: made unfitted, fitted by fit.py, read back as trees."""
+
+from typing import Final
+
+VOTERS: Final = ("forest", "logistic", "xgboost", "lightgbm")
+"""Families that stand alone, in the order in which they vote; the names of _forest.KINDS."""
+
+FAMILIES: Final = (*VOTERS, "vote")
+
+TITLES: Final = {
+    "forest": "Random forest",
+    "logistic": "Logistic regression",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
+    "vote": "Majority vote of random forest, logistic regression, XGBoost and LightGBM",
+}
