@@ -9,6 +9,7 @@ from tqdm import tqdm
 from ids_appliance.classify.bundle import save_bundle
 from ids_appliance.errors import LabelError
 from ids_appliance.train.card import SPLITS, card_markdown
+from ids_appliance.train.families import FAMILIES
 from ids_appliance.train.fit import Recipe
 from ids_appliance.train.labels import read_labels
 from ids_appliance.train.terms import SHIPPED
@@ -26,6 +27,14 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     "--out", required=True, type=click.Path(path_type=Path), help="Bundle to write (a directory)."
 )
 @click.option(
+    "--family",
+    type=click.Choice(FAMILIES),
+    default="forest",
+    show_default=True,
+    help="What kind of model; vote: the other four together, the majority decides. One with logistic "
+    "regression in it knows no packet again that is not equal in every feature: each is judged anew.",
+)
+@click.option(
     "--features",
     type=click.Choice(["all", "top20"]),
     default="top20",
@@ -38,14 +47,15 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     type=click.IntRange(1, 1024),
     default=50,
     show_default=True,
-    help="Trees in the forest; a new cell costs time in proportion.",
+    help="Trees in a forest or boosted model; a new cell costs time in proportion.",
 )
 @click.option(
     "--leaves",
     type=click.IntRange(2, 4096),
     default=128,
     show_default=True,
-    help="At most so many leaves a tree; more cost time and find nothing on other networks.",
+    help="At most so many leaves a tree, a quarter of it in boosted ones; more cost time and find "
+    "nothing on other networks.",
 )
 @click.option(
     "--seed",
@@ -128,11 +138,11 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     help="Processor cores to train with; the model is the same.",
 )
 def command(**given: Any) -> None:
-    """Train a random forest on labelled captures and write it as a model bundle.
+    """Train a model on labelled captures and write it as a bundle.
 
-    Standardises and normalises each feature, fits scikit-learn's forest, turns it into integer
-    cuts that judge exactly alike (checked on every different packet), and writes BUNDLE with a card
-    that says what to expect. Equal data and options give equal bytes.
+    Standardises and normalises each feature, fits a model of a family, turns it into integer cuts
+    that judge alike (checked on every different packet), and writes BUNDLE with a card that says
+    what to expect. Equal data and options give equal bytes.
 
     \b
     Example:
@@ -140,7 +150,7 @@ def command(**given: Any) -> None:
       ids-appliance inspect models/mine
     """
     terms = given["terms"] or (SHIPPED if given["only_shippable"] else None)
-    names = ("features", "trees", "leaves", "seed", "weight", "jobs")
+    names = ("family", "features", "trees", "leaves", "seed", "weight", "jobs")
     options = Options(
         data=given["data"],
         recipe=Recipe(**{name: given[name] for name in names}),

@@ -8,6 +8,7 @@ from typing import Any
 
 from ids_appliance import __version__
 from ids_appliance.train.corpus import Corpus
+from ids_appliance.train.families import LIBRARIES, TITLES
 from ids_appliance.train.labels import Label
 from ids_appliance.train.terms import Terms
 
@@ -50,7 +51,7 @@ def describe(
         "options": dict(options),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "scikit-learn")},
+            **{name: version(name) for name in LIBRARIES[options["family"]]},
         },
         "data": used,
         "data_left_out": _grouped(left_out),
@@ -73,18 +74,19 @@ def _grouped(left_out: list[dict[str, str]]) -> dict[str, list[str]]:
 def card_markdown(card: Mapping[str, Any], name: str) -> str:
     """Return the card for people: what it is, what to expect of it, where it comes from."""
     size, options, trained = card["size"], card["options"], card["packets_trained_on"]
+    title = TITLES[options.get("family", "forest")]
+    libraries = ", ".join(f"{k} {v}" for k, v in card["versions"].items() if k != "python")
     lines = [
         f"# Model {name}",
         "",
-        f"Random forest on single packets; model id `{card['model_id']}`. "
+        f"{title} on single packets; model id `{card['model_id']}`. "
         f"{size['trees']} trees, {size['leaves']} leaves, {len(card['features'])} features "
         f"({size['features_asked']} asked for), {size['cuts']} cuts, {size['cell_bytes']} bytes "
         f"a cell. Verdict: malicious if the probability is greater than {card['threshold']}.",
         "",
         f"Trained by {card['created_by']} on {trained['benign']:,} benign and "
         f"{trained['malicious']:,} malicious packets of {trained['origins']} origins "
-        f"(scikit-learn {card['versions']['scikit-learn']}, numpy {card['versions']['numpy']}, "
-        f"seed {options['seed']}, weighting `{options['weight']}`, related packets: "
+        f"({libraries}, seed {options['seed']}, weighting `{options['weight']}`, related packets: "
         f"{options['related']}). {card['packets_at_threshold']} of the packets read lie within "
         "1e-9 of the threshold.",
         "",

@@ -10,6 +10,7 @@ import numpy as np
 from ids_appliance.classify.bundle import Bundle, make_bundle
 from ids_appliance.errors import BundleError, LabelError
 from ids_appliance.schema import FEATURES
+from ids_appliance.train.agreement import compare, near
 from ids_appliance.train.card import describe
 from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.train.corpus import Corpus, read_corpus
@@ -26,6 +27,9 @@ from ids_appliance.train.fit import Recipe, distinct, fit
 from ids_appliance.train.labels import Label
 from ids_appliance.train.terms import Terms, read_terms
 from ids_appliance.types import F64, U16
+
+_NAMED: Final = 20
+"""Packets named of one capture, of those at the threshold: the how manieth that is judged."""
 
 RELATED: Final = {"exclude": None, "benign": 0, "malicious": 1}
 
@@ -115,16 +119,15 @@ def gather(options: Options, *, progress: Progress = _silent) -> Material:
 def train(options: Options, material: Material, *, progress: Progress = _silent) -> Trained:
     """Fit, compile, compare both forms on every different packet, evaluate, write the card.
 
-    Raises BundleError if the compiled model differs from scikit-learn's in a single bit.
+    Raises BundleError if a compiled forest differs from scikit-learn's in a single bit, or another
+    model from its library's in a verdict that is not within a hair of the threshold.
     """
     packets = material.packets
     progress("training")
     pipeline, features = fit(options.recipe, packets.rows, packets.classes, packets.groups)
     plain = make_bundle(compile_pipeline(pipeline, features), options.threshold, card={})
     once = packets.rows[distinct(packets.rows, packets.classes, packets.groups)]
-    probabilities = np.empty(len(once))
-    plain.forest.evaluate_rows(once, probabilities)
-    if probabilities.tobytes() != judge(pipeline, features, once).tobytes():
+    if not compare(plain, pipeline, features, once).exact:
         raise BundleError("the compiled model does not equal the trained one: it was not saved")
     card = describe(options_text(options), material.corpus, material.terms)
     card["features"] = [FEATURES[i].name for i in features]
@@ -134,7 +137,7 @@ def train(options: Options, material: Material, *, progress: Progress = _silent)
         "malicious": int((packets.classes == 1).sum()),
         "origins": len(np.unique(packets.groups)),
     }
-    card["packets_at_threshold"] = _at_threshold(plain, material.corpus)
+    card |= _at_threshold(plain, material.corpus)
     card["metrics"] = {}
     if options.folds:
         card["metrics"] = _metrics(options, material, progress) | _foreign(
@@ -198,16 +201,21 @@ def _spread(file: Any, usable: Any, most: int) -> Any:
     return kept
 
 
-def _at_threshold(bundle: Bundle, corpus: Corpus) -> int:
-    # A probability this near could fall on the other side in another addition order.
-    probabilities = np.empty(len(corpus.rows))
-    bundle.forest.evaluate_rows(corpus.rows, probabilities)
-    return int(np.count_nonzero(np.abs(probabilities - bundle.grid.threshold) <= 1e-9))
+def _at_threshold(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
+    # Probabilities this near could fall on the other side in another addition order: named.
+    places = np.flatnonzero(near(bundle, corpus.rows))
+    named = {}
+    for number in np.unique(corpus.file[places]).tolist():
+        first = int(np.argmax(corpus.file == number))
+        own = places[corpus.file[places] == number] - first + 1
+        named[corpus.reports[number].entry.file] = own[:_NAMED].tolist()
+    return {"packets_at_threshold": len(places), "at_threshold": named}
 
 
-def _size(bundle: Bundle) -> dict[str, int]:
+def _size(bundle: Bundle) -> dict[str, Any]:
     forest = bundle.forest
     return {
+        "members": list(forest.members),
         "trees": forest.n_trees,
         "nodes": forest.n_nodes,
         "leaves": forest.n_leaves,

@@ -14,3 +14,13 @@ TITLES: Final = {
     "lightgbm": "LightGBM",
     "vote": "Majority vote of random forest, logistic regression, XGBoost and LightGBM",
 }
+
+_ALWAYS: Final = ("numpy", "scikit-learn")
+LIBRARIES: Final = {
+    "forest": _ALWAYS,
+    "logistic": _ALWAYS,
+    "xgboost": (*_ALWAYS, "xgboost-cpu"),
+    "lightgbm": (*_ALWAYS, "lightgbm"),
+    "vote": (*_ALWAYS, "xgboost-cpu", "lightgbm"),
+}
+"""Distributions whose versions decide what is trained."""
