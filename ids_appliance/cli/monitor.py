@@ -10,6 +10,8 @@ from ids_appliance.monitor.read import example, examples
 SUBCOMMANDS = {
     "controller": "ids_appliance.cli.monitor_controller",
     "capture": "ids_appliance.cli.monitor_capture",
+    "label": "ids_appliance.cli.monitor_label",
+    "image": "ids_appliance.cli.monitor_image",
 }
 """Subcommand -> module that defines `command`."""
 
