@@ -69,8 +69,9 @@ def live(
     """Open the capture points. `routers` is asked each time for the MACs of those who forward on
     the protected side. Raises InterfaceError, PermissionMissing."""
     names = capture_points(interfaces)
+    taps = options.taps if options is not None else ()
     warnings = [w for w in map(offload_warning, names) if w is not None]
-    if left_out := identity(names).left_out:
+    if left_out := identity(names, taps=taps).left_out:
         warnings.append(
             f"this machine has {left_out} MACs and addresses too many: "
             "frames it sends from those count as somebody else's"
@@ -78,7 +79,7 @@ def live(
 
     def host() -> HostIdentity:
         there = {link.name for link in links().values()}
-        found = identity([name for name in names if name in there])
+        found = identity([name for name in names if name in there], taps=taps)
         return HostIdentity(
             found.macs,
             found.addresses,

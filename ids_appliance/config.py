@@ -200,13 +200,39 @@ class Policy(Section, frozen=True, forbid_unknown_fields=True):
     """Standing decisions; the weakest gives way."""
 
 
+class OpenFlow(Section, frozen=True, forbid_unknown_fields=True):
+    """The Open vSwitch bridge whose flow entries act, where enforce.backend is "openflow"."""
+
+    bridge: str = ""
+    """A bridge of this machine, by name."""
+    target: str = ""
+    """Another machine's instead: tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH, as the bridge listens
+    (ovs-vsctl set-controller BRIDGE ptcp:PORT:ADDRESS)."""
+    ovs_run_dir: str = ""
+    """Directory of Open vSwitch's sockets; empty: $OVS_RUNDIR, or the system's."""
+    cut: Literal["mac", "port"] = "mac"
+    """What a quarantine of a MAC takes away: the MAC on every port, or the port that the switch has
+    learned it at as well."""
+    uplinks: tuple[str, ...] = ()
+    """Ports of the bridge behind which there are many: never cut as a whole."""
+    mark: Annotated[int, Meta(ge=0, le=15)] = 0
+    """Tells our entries from another gateway's on the same bridge."""
+    cert: str = ""
+    """Our certificate for ssl: (PEM); a relative path is looked up beside this file."""
+    key: str = ""
+    """Key of the certificate (PEM)."""
+    ca: str = ""
+    """The authority of the switch's certificate (PEM)."""
+
+
 class Enforce(Section, frozen=True, forbid_unknown_fields=True):
     """What is done to a sender."""
 
     enabled: bool = False
     """A fresh installation observes; `ids-appliance enforce on` is a deliberate step."""
-    backend: Literal["nftables", "dry-run"] = "nftables"
-    """Where decisions go: into the kernel, or into the log alone."""
+    backend: Literal["nftables", "openflow", "dry-run"] = "nftables"
+    """Where decisions go: into the kernel, into a switch, or into the log alone."""
+    openflow: OpenFlow = OpenFlow()
     ceiling: Response = "quarantine"
     """The most that may be done to anybody."""
     ceilings: dict[str, Response] = {}
@@ -327,6 +353,8 @@ class Config(Section, frozen=True, forbid_unknown_fields=True):
 
     interfaces: tuple[str, ...]
     """The protected side; a bridge stands for all its ports."""
+    taps: tuple[str, ...] = ()
+    """Those of them that carry copies of others' frames only: mirror ports, network taps."""
     profile: Literal["appliance", "paper"] = "appliance"
     """paper: the published behaviour; it fixes the settings that the table below names."""
     mode: Literal["gateway-only", "offloaded"] = "gateway-only"

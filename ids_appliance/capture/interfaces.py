@@ -91,18 +91,20 @@ def _stacked(captured: set[int], table: dict[int, Link]) -> set[int]:
     return found
 
 
-def identity(names: Sequence[str]) -> GatewayIdentity:
+def identity(names: Sequence[str], *, taps: Sequence[str] = ()) -> GatewayIdentity:
     """Return who we are on the captured interfaces `names`. Raises InterfaceError for no such one.
 
+    taps: those of them that carry copies of frames, which we may have sent by any interface.
     To be asked again when an interface comes back or is created anew.
     """
     table = links()
     captured = {find(name, table).index for name in names}
     family = _stacked(captured, table)
+    senders = set(table) if set(taps) & set(names) else family
     macs = list(
         dict.fromkeys(
             table[i].mac
-            for i in sorted(family, key=lambda i: (i not in captured, i))
+            for i in sorted(senders, key=lambda i: (i not in captured, i not in family, i))
             if i in table and any(table[i].mac)
         )
     )

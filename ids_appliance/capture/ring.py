@@ -12,7 +12,7 @@ from ids_appliance._ring import Ring
 from ids_appliance.capture.interfaces import find
 from ids_appliance.capture.netlink import Changes, Events, Link, links
 from ids_appliance.errors import InterfaceError, PermissionMissing
-from ids_appliance.types import FRAME, FrameBatch
+from ids_appliance.types import FRAME, Direction, FrameBatch
 
 ARPHRD_LOOPBACK: Final = 772
 LINKTYPES: Final = {
@@ -46,6 +46,9 @@ class RingOptions:
     """See frames for other hosts as well, on a link that carries them."""
     socket_filter: tuple[tuple[int, int, int, int], ...] = ()
     """Classic BPF as (code, jt, jf, k); empty: everything."""
+    taps: tuple[str, ...] = ()
+    """Interfaces that carry copies of others' frames: a frame's direction there says nothing, and
+    all of them are seen, whomever they are for."""
     fanout: tuple[int, int] | None = None
     """(group, PACKET_FANOUT_*): share one interface's frames between processes."""
 
@@ -59,6 +62,7 @@ class _Port:
         self.ring: Ring | None = None
         self.up = False
         self.leaving = False  # the interface is gone, but the ring still holds frames
+        self.copies = name in options.taps
         self.frames = np.zeros(_BATCH_FRAMES, FRAME)
         self.data = np.zeros(0, np.uint8)
         self._before = dict.fromkeys(_TOTALS, 0)
@@ -90,7 +94,7 @@ class _Port:
                 ring.attach_filter(options.socket_filter)
             if link.hardware_type == ARPHRD_LOOPBACK:
                 ring.ignore_outgoing()  # each frame comes back in: it would count twice
-            ring.bind(link.index, linktype=linktype, promiscuous=options.promiscuous)
+            ring.bind(link.index, linktype=linktype, promiscuous=options.promiscuous or self.copies)
             if options.fanout is not None:
                 ring.join_fanout(*options.fanout)
             ring.take_error()  # ENETDOWN, where the interface is not up yet
@@ -181,6 +185,8 @@ class RingSource:
                 if not n:
                     continue
                 found = True
+                if port.copies:
+                    port.frames["direction"][:n] = Direction.UNKNOWN
                 self._number += n
                 self._running = False
                 yield FrameBatch(port.data, port.frames[:n])

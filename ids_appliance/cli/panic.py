@@ -16,6 +16,7 @@ from ids_appliance.gateway.sockets import leave_panic_flag
 
 DEADLINE_S = 3.0
 REMOVER = "ids_appliance.enforce.remove"
+SWITCH_REMOVER = "ids_appliance.enforce.openflow_record"
 GO_ON = (
     "Nothing is enforced until you say `ids-appliance enforce on`; a gateway that starts before "
     "that only observes. Look at `ids-appliance events` and `why ADDRESS` first."
@@ -30,7 +31,7 @@ class Account:
     """What the gateway said, or why it said nothing."""
     answered: bool
     removed: tuple[str, ...]
-    """Tables that the gateway had not removed itself."""
+    """Tables and bridges that the gateway had not rid of ours itself."""
     flag: str
     """File that makes a gateway observe; empty where it could not be left."""
 
@@ -41,8 +42,9 @@ class Account:
 def command(form: str, config: Path | None, run_dir: Path | None) -> None:
     """Remove everything of ours from the kernel at once, and only observe from now on.
 
-    Asks the running gateway, for three seconds at most, then removes our nftables tables itself: so
-    it works with a gateway that is dead or stuck as well. Nobody else's tables are touched. Leaves
+    Asks the running gateway, for three seconds at most, then removes our nftables tables, or
+    our flow entries from a switch, itself: so it works with a gateway that is dead or stuck as
+    well. Nobody else's are touched. Leaves
     a flag, so that a gateway that starts later only observes, until `ids-appliance enforce on`.
 
     \b
@@ -64,7 +66,8 @@ def command(form: str, config: Path | None, run_dir: Path | None) -> None:
     except ControlError as error:
         answered = False
         said = "no gateway is running" if isinstance(error, NotRunning) else str(error)
-    account = Account(said, answered, tuple(_remove(answered)), flag)
+    removed = [*_remove(answered), *_remove_from_switch(where, answered)]
+    account = Account(said, answered, tuple(removed), flag)
     if form == "json":
         show_json(asdict(account))
     else:
@@ -94,6 +97,16 @@ def _remove(answered: bool) -> Sequence[str]:
             raise
         click.echo(f"Warning: the gateway says it is done; to make sure: {error}", err=True)
         return ()
+    return removed
+
+
+def _remove_from_switch(where: Path, answered: bool) -> Sequence[str]:
+    """Remove our flow entries, where a gateway has left word that it acts by such."""
+    try:
+        found = importlib.import_module(SWITCH_REMOVER)
+        removed: Sequence[str] = () if answered else found.remove_remembered(where)
+    except IdsError as error:
+        raise ControlError(f"entries of ours may stand on a switch: {error}") from error
     return removed
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import grp
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from ids_appliance.config import Config
@@ -35,6 +36,16 @@ def _top(config: Config) -> Iterator[str]:
     if not config.interfaces:
         yield "interfaces is empty: name the interfaces towards the devices to protect"
     yield from _refused("interfaces", config.interfaces, texts.interface)
+    yield from _refused("taps", config.taps, texts.interface)
+    for tap in config.taps:
+        if tap not in config.interfaces:
+            yield f"taps: {tap!r} is not among `interfaces`"
+    if config.taps and {*config.interfaces} <= {*config.taps}:
+        if config.enforce.backend == "nftables":
+            yield (
+                "taps: nothing passes this machine there, so nftables has nothing to act on: set "
+                'enforce.backend = "openflow" or "dry-run"'
+            )
     for place, path in (("state_dir", config.state_dir), ("run_dir", config.run_dir)):
         if not path.startswith("/") or "\0" in path:
             yield f"{place} = {path!r}: an absolute path is expected"
@@ -114,6 +125,25 @@ def _enforce(config: Config) -> Iterator[str]:
     for who, ceiling in enforce.ceilings.items():
         if ceiling == "deprioritise":
             yield f"enforce.ceilings: {who!r}: deprioritise needs tc, which is not there yet"
+    yield from _openflow(config)
+
+
+def _openflow(config: Config) -> Iterator[str]:
+    flow, chosen = config.enforce.openflow, config.enforce.backend == "openflow"
+    if chosen and not (flow.bridge or flow.target):
+        yield 'enforce.backend = "openflow" needs enforce.openflow.bridge, or .target elsewhere'
+    if flow.bridge and flow.target:
+        yield "enforce.openflow.bridge and enforce.openflow.target exclude each other"
+    if flow.bridge:
+        yield from _refused("enforce.openflow.bridge", [flow.bridge], texts.interface)
+    if flow.target and not re.fullmatch(r"(tcp|ssl):[\w.\[\]:-]+:\d+|unix:/\S+", flow.target):
+        yield (
+            f"enforce.openflow.target = {flow.target!r}: tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH "
+            "is expected"
+        )
+    yield from _refused("enforce.openflow.uplinks", flow.uplinks, texts.interface)
+    if flow.target.startswith("ssl:") and not (flow.cert and flow.key and flow.ca):
+        yield "enforce.openflow.target = ssl:... needs enforce.openflow.cert, key and ca beside it"
 
 
 def _classifier(config: Config) -> Iterator[str]:

@@ -19,7 +19,10 @@ MAX_BYTES: Final = 1 << 20
 Table = dict[str, Any]
 
 DEFAULT_PATH: Final = "/etc/ids-appliance/gateway.toml"
-_PATHS: Final = ("model", "policy.bounds", "node.cert", "node.key", "node.ca", "node.crl")
+_PATHS: Final = (
+    *("model", "policy.bounds", "node.cert", "node.key", "node.ca", "node.crl"),
+    *(f"enforce.openflow.{name}" for name in ("cert", "key", "ca")),
+)
 """Settings that name files; relative ones are looked up beside the configuration."""
 
 

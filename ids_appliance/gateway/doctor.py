@@ -22,7 +22,8 @@ from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.classify.tls import TlsFiles, client_context
 from ids_appliance.config import Config
 from ids_appliance.config_file import host_port
-from ids_appliance.errors import BoundsError, BundleError, CertificateError, IdsError
+from ids_appliance.enforce.openflow_switch import Switch
+from ids_appliance.errors import BoundsError, BundleError, CertificateError, EnforceError, IdsError
 from ids_appliance.gateway.machine import RESIDENT_KIB, Finding, State, memory
 from ids_appliance.policy.bounds import doubts, read_bounds
 
@@ -42,6 +43,8 @@ def examine(config: Config, wall_s: float) -> Iterator[Finding]:
     ring_kib = config.ring.mib * 1024 * captured
     meminfo = Path("/proc/meminfo").read_text("ascii", "replace")
     yield memory(meminfo, RESIDENT_KIB + ring_kib)
+    if config.enforce.backend == "openflow":
+        yield switch(config)
     yield from disk(config)
     yield from model(config)
     if config.mode == "offloaded" or config.node.addresses:
@@ -83,6 +86,8 @@ def _offloads(name: str) -> str | None:
 
 def forwarding(config: Config) -> Finding:
     """Look whether traffic passes this machine at all."""
+    if {*config.interfaces} <= {*config.taps}:
+        return Finding("forwarding", "ok", "not needed: mirror ports bring copies")
     try:
         table = links()
         bridged = [name for name in config.interfaces if find(name, table).kind == "bridge"]
@@ -101,6 +106,25 @@ def forwarding(config: Config) -> Finding:
         "this machine forwards nothing: only traffic to and from itself would be seen",
         "sysctl -w net.ipv4.ip_forward=1, or put the interfaces into a bridge",
     )
+
+
+def switch(config: Config) -> Finding:
+    """Ask the bridge whose flow entries would act."""
+    settings = config.enforce.openflow
+    name = settings.bridge or settings.target
+    try:
+        asked = Switch(settings)
+        ports, meters = asked.ports(), asked.meters()
+    except EnforceError as error:
+        remedy = "start Open vSwitch, or correct enforce.openflow; `ovs-vsctl show` lists bridges"
+        return Finding("openflow", "fail", str(error), remedy)
+    if missing := [port for port in settings.uplinks if port not in ports]:
+        line = f"bridge {name} has no port {missing[0]!r}"
+        return Finding("openflow", "warn", line, "correct enforce.openflow.uplinks")
+    if settings.cut == "port" and not settings.uplinks:
+        line = f"bridge {name}: any of its {len(ports)} ports may be cut as a whole"
+        return Finding("openflow", "warn", line, "name the shared ones: enforce.openflow.uplinks")
+    return Finding("openflow", "ok", f"bridge {name}: {len(ports)} ports, {len(meters)} meters")
 
 
 def disk(config: Config) -> Iterator[Finding]:

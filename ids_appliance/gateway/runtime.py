@@ -14,7 +14,6 @@ from ids_appliance import assemble
 from ids_appliance.capture.ring import RingOptions
 from ids_appliance.classify.switch import SwitchClassifier
 from ids_appliance.config import Config
-from ids_appliance.enforce.nftables import NftEnforcer
 from ids_appliance.errors import InterfaceError
 from ids_appliance.gateway import classifiers
 from ids_appliance.gateway.appliance import Appliance, Ended, Parts, Told, give_up_under_pressure
@@ -120,6 +119,7 @@ class Gateway:
             blocks=max(2, config.ring.mib * 4 // ports),
             retire_ms=config.ring.retire_ms,
             promiscuous=config.ring.promiscuous,
+            taps=config.taps,
         )
         self.live = assemble.live(
             config.interfaces,
@@ -214,8 +214,7 @@ class Gateway:
         if self._held:
             self.carry_out(self.ledger.enforce(False))
             self.stories.health("gateway", "warning", self._held)
-        if isinstance(self.enforcer, NftEnforcer):
-            self.kernel.call(self.enforcer.settle)
+        self.kernel.call(self.enforcer.settle)
         self.protect()
 
     # Between batches ---------------------------------------------------------------------------
@@ -331,9 +330,8 @@ class Gateway:
         self.interfaces.refresh()
         self.appliance.renumbered()
         self._know_ourselves()
-        if isinstance(self.enforcer, NftEnforcer):
-            enforcer, above = self.enforcer, layout_above(self._found_now)
-            self.kernel.call(lambda: enforcer.set_interfaces(self.live.names, above=above))
+        enforcer, above = self.enforcer, layout_above(self._found_now)
+        self.kernel.call(lambda: enforcer.set_interfaces(self.live.names, above=above))
         self.look_around()
 
     def _know_ourselves(self) -> None:

@@ -1,10 +1,13 @@
 """Settings in, the live gateway's policy and enforcer out."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ids_appliance import config
 from ids_appliance.enforce.dryrun import DryRunEnforcer
 from ids_appliance.enforce.nftables import NftEnforcer
+from ids_appliance.enforce.openflow import OpenFlowEnforcer
+from ids_appliance.enforce.openflow_record import remember
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.policy.bounds import doubts, read_bounds
 from ids_appliance.policy.per_packet import PerPacketPolicy
@@ -33,14 +36,15 @@ def make_enforcer(
     above: Sequence[str],
     clock: Callable[[], float],
     on_note: Callable[[str, str], None],
-) -> NftEnforcer | DryRunEnforcer:
-    """Return the configured enforcer, its tables set up. Raises EnforceError."""
+) -> NftEnforcer | OpenFlowEnforcer | DryRunEnforcer:
+    """Return the configured enforcer, its tables or entries set up. Raises EnforceError."""
     settings = whole.enforce
     if settings.backend == "dry-run":
         return DryRunEnforcer(
             settings, interfaces=names, above=above, protected=protected, clock=clock
         )
-    enforcer = NftEnforcer(
+    kind = OpenFlowEnforcer if settings.backend == "openflow" else NftEnforcer
+    enforcer = kind(
         settings,
         interfaces=names,
         above=above,
@@ -48,5 +52,7 @@ def make_enforcer(
         clock=clock,
         on_note=on_note,
     )
+    if settings.backend == "openflow":
+        remember(Path(whole.run_dir), settings.openflow)  # before there is anything to remove
     enforcer.open()
     return enforcer

@@ -1,21 +1,25 @@
-"""What every enforcer promises (types.Enforcer), asked of the dry run and of the kernel."""
+"""What every enforcer promises (types.Enforcer), asked of the dry run, the kernel and a switch."""
 
 import ipaddress
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import pytest
 
-from ids_appliance.config import Enforce
+from ids_appliance.config import Enforce, OpenFlow
 from ids_appliance.enforce.dryrun import DryRunEnforcer
 from ids_appliance.enforce.nftables import NftEnforcer
+from ids_appliance.enforce.openflow import OpenFlowEnforcer
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.errors import EnforceError
 from ids_appliance.types import Decision, Enforcer, Kind, Response, Subject
+from tests.monitor.ovs import PrivateSwitch, private_switch
 from tests.net.namespaces import Network, require
 
-Made = DryRunEnforcer | NftEnforcer
+Made = DryRunEnforcer | NftEnforcer | OpenFlowEnforcer
+BRIDGE = ("datapath_type=netdev", "protocols=OpenFlow13", "fail-mode=secure")
 ROUTER = bytes.fromhex("020000000001")
 PROTECTED = ProtectedSets(
     triples=(
@@ -36,14 +40,37 @@ class Subjects:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-@pytest.fixture(params=["dry-run", pytest.param("nftables", marks=pytest.mark.net)])
+ENFORCERS = {
+    "dry-run": DryRunEnforcer,
+    "nftables": NftEnforcer,
+    "openflow": OpenFlowEnforcer,
+}
+
+
+@pytest.fixture(scope="module")
+def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSwitch]:
+    require()
+    with Network("eo", "sw") as net:
+        directory = tmp_path_factory.mktemp("ovs")
+        with private_switch(directory, namespace=net.full("sw")) as running:
+            running.vsctl("add-br", "s1", "--", "set", "bridge", "s1", *BRIDGE)
+            yield running
+
+
+@pytest.fixture(
+    params=[
+        "dry-run",
+        pytest.param("nftables", marks=pytest.mark.net),
+        pytest.param("openflow", marks=pytest.mark.net),
+    ]
+)
 def place(request: pytest.FixtureRequest) -> Iterator[Subjects]:
     found = Subjects(lambda: None)  # type: ignore[arg-type,return-value]
+    openflow = OpenFlow()
 
     def make(enforce: Enforce | None = None, **more: object) -> Made:
-        kind = DryRunEnforcer if request.param == "dry-run" else NftEnforcer
-        made = kind(
-            enforce or Enforce(),
+        made = ENFORCERS[request.param](
+            msgspec.structs.replace(enforce or Enforce(), openflow=openflow),
             interfaces=("lan0", "usb0"),
             protected=PROTECTED,
             clock=time.monotonic,
@@ -56,12 +83,18 @@ def place(request: pytest.FixtureRequest) -> Iterator[Subjects]:
     found.make = make
     if request.param == "dry-run":
         yield found
-        return
-    require()
-    with Network("ec", "gw") as net:
-        net.ip("gw", "link add lan0 type veth peer name peer0", "link set lan0 up")
-        with net.inside("gw"):
-            yield found
+    elif request.param == "nftables":
+        require()
+        with Network("ec", "gw") as net:
+            net.ip("gw", "link add lan0 type veth peer name peer0", "link set lan0 up")
+            with net.inside("gw"):
+                yield found
+    else:
+        running: PrivateSwitch = request.getfixturevalue("switch")
+        openflow = OpenFlow(bridge="s1", ovs_run_dir=str(running.directory))
+        yield found
+        running.ofctl("del-flows", "s1")
+        running.ofctl("del-meters", "s1")
 
 
 def mac(number: int, interface: str = "lan0") -> Subject:
