@@ -9,6 +9,8 @@ from ids_appliance.config_file import texts
 from ids_appliance.monitor.settings import Host, Mirror, Monitor
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_SOCKET_BYTES: Final = 85
+"""A socket's path has 107 at most (unix(7)); the watchdog's has 22 more than this."""
 _GROUP: Final = frozenset({"tcp", "ssl"})
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -25,6 +27,8 @@ def _all(monitor: Monitor) -> Iterator[str]:
             yield f"{place} = {value!r}: write the whole path, from / on"
     if not monitor.run_dir:
         yield "run_dir is empty: what was made could not be taken away again after a crash"
+    if len(f"{monitor.run_dir}/{monitor.name}".encode()) > _SOCKET_BYTES:
+        yield f"run_dir = {monitor.run_dir!r} is too long for a socket: at most 80 characters"
     yield from _interface("bridge.name", monitor.bridge.name)
     if not monitor.bridge.protocols:
         yield "bridge.protocols is empty: at least one version of OpenFlow is needed"

@@ -1,0 +1,166 @@
+"""A monitor's settings in, the monitor up or gone out; killed anywhere, the next call mends it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+
+from ids_appliance.errors import MonitorError, SwitchDown
+from ids_appliance.monitor import commands, hosts, uplink, watchdog
+from ids_appliance.monitor import links as kernel
+from ids_appliance.monitor.plan import Plan, plan
+from ids_appliance.monitor.record import Record, Records
+from ids_appliance.monitor.settings import Monitor
+from ids_appliance.monitor.steps import Step
+from ids_appliance.monitor.switch import Switch, is_marked
+
+TOOLS = ("ip", "ethtool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was changed."""
+
+    lines: tuple[str, ...]
+    unconfirmed: str = ""
+    """The uplink that will be given back unless somebody confirms."""
+
+
+class Building:
+    """One monitor: what is missing, up, down."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+        self.switch = Switch(monitor.ovs_run_dir)
+        self.records = Records(monitor.run_dir, monitor.name)
+
+    def missing(self, *, waiting: bool = False) -> tuple[str, ...]:
+        """Return what `up` would change, in lines; change nothing. Raises MonitorError."""
+        commands.require(*TOOLS)
+        return plan(self.monitor, self.switch, self.records, waiting=waiting).lines
+
+    def up(self, *, waiting: bool = False, confirmed: bool = False) -> Done:
+        """Make what is missing; `confirmed`: without a watchdog for the uplink.
+
+        Raises MonitorError: nothing was changed where it says what stands in the way; where a
+        step failed, the next `up` or `down` goes on from there, and a moved uplink is back.
+        """
+        commands.require(*TOOLS)
+        with self.records.locked():
+            monitor = self.monitor
+            if confirmed:
+                given = msgspec.structs.replace(monitor.uplink, confirm_s=0)
+                monitor = msgspec.structs.replace(monitor, uplink=given)
+            again = partial(plan, monitor, self.switch, self.records, waiting=waiting)
+            todo = again()
+            if not todo.steps:
+                self._recorded(todo.after)
+            else:
+                self._make(todo, again)
+            was = todo.after.uplink
+            open_ = was is not None and not was.confirmed
+            return Done(todo.lines, was.interface if was and open_ else "")
+
+    def _recorded(self, record: Record) -> None:
+        if self.records.read() != record:
+            self.records.write(record)
+
+    def _make(self, todo: Plan, again: Callable[[], Plan]) -> None:
+        self.records.write(todo.before)
+        try:
+            for step in todo.steps:
+                step.do()
+        except MonitorError:
+            self._retreat(todo)
+            raise
+        left = again()
+        failed = [one for one in self.switch.picture().interfaces.values() if one.error]
+        for one in failed:
+            if one.name in {host.bridge_end for host in self.monitor.hosts} | {
+                self.monitor.bridge.name,
+                self.monitor.uplink.interface,
+            }:
+                self._retreat(todo)
+                raise MonitorError(f"Open vSwitch cannot use {one.name!r}: {one.error}")
+        if left.steps:
+            self._retreat(todo)
+            raise MonitorError(f"this did not last, somebody else changes it: {left.lines[0]}")
+        self.records.write(todo.after)
+
+    def _retreat(self, todo: Plan) -> None:
+        """Give the uplink back at once: nobody may be cut off because a later step failed."""
+        was = todo.before.uplink
+        if was is None or was.confirmed:
+            return
+        uplink.undo(self.monitor.name, self.monitor.bridge.name, was, switch=self.switch)
+        self.records.write(msgspec.structs.replace(todo.before, uplink=None))
+        watchdog.tell(self.records, was.token)
+
+    def confirm(self) -> str:
+        """Keep the moved uplink; return its name. Raises MonitorError."""
+        return watchdog.confirm(self.records)
+
+    def down(self) -> tuple[str, ...]:
+        """Take everything of ours away; return what was removed. Raises MonitorError."""
+        commands.require(*TOOLS)
+        with self.records.locked():
+            record = self.records.read()
+            removed: list[str] = []
+            down: SwitchDown | None = None
+            for step in self._removal(record):
+                try:
+                    step.do()
+                except SwitchDown as error:
+                    down = error  # everything else can go without the switch
+                    continue
+                removed += step.lines
+            if down is not None:
+                raise SwitchDown(
+                    f"{down}; then `down` once more: bridge {self.monitor.bridge.name} is still in "
+                    "its database, all else is gone"
+                ) from down
+            if record and record.uplink:
+                watchdog.tell(self.records, record.uplink.token)
+            self.records.remove()
+            return tuple(removed)
+
+    def _removal(self, record: Record | None) -> Iterator[Step]:
+        """Yield what takes away what was recorded, and what only carries our mark."""
+        name, mark = self.monitor.name, kernel.mark(self.monitor.name)
+        if record and record.uplink:
+            was = record.uplink
+            yield Step(
+                (f"- uplink {was.interface}: its addresses and routes are back",),
+                partial(uplink.undo, name, record.bridge, was, switch=self.switch),
+            )
+        yield from self._bridges(name)
+        links = kernel.links()
+        joined = set(record.hosts) if record else set()
+        known = {one.bridge_end for one in joined}
+        for one in sorted(joined, key=lambda one: one.bridge_end):
+            yield from hosts.leave(one, mark, links)
+        for link in links.values():
+            if link.ifalias == mark and link.kind == "veth" and link.ifname not in known:
+                yield hosts.unplug(link.ifname)
+        named = {one.namespace for one in joined if one.made}
+        for namespace in sorted(hosts.marked_namespaces(mark) - named):
+            yield hosts.removal(namespace)
+
+    def _bridges(self, name: str) -> Iterator[Step]:
+        try:
+            self.switch.require()
+            rows = self.switch.picture().bridges.values()
+        except SwitchDown as error:
+            yield Step((), partial(_fail, error))
+            return
+        for row in rows:
+            if is_marked(row, name):
+                yield Step((f"- bridge {row.name}",), partial(self._delete, row.name))
+
+    def _delete(self, bridge: str) -> None:
+        self.switch.vsctl("--if-exists", "del-br", bridge)
+
+
+def _fail(error: SwitchDown) -> None:
+    raise error
