@@ -40,6 +40,17 @@ def attempts(scene: Scene, name: str, target: str, *, n: int, within_s: float) -
         return [took for took in pool.map(one, range(n)) if took >= 0]
 
 
+def repeated(scene: Scene, name: str, target: tuple[str, int]) -> int:
+    """Open a connection; return how many segments, SYNs too, had to be sent again for it."""
+    with scene.net.inside(name):
+        plug = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET)
+    with plug:
+        plug.settimeout(15.0)
+        plug.connect(target)
+        info = plug.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return struct.unpack_from("I", info, 100)[0]  # tcpi_total_retrans
+
+
 @pytest.mark.parametrize("cookies", ["0", pytest.param("1", marks=pytest.mark.nightly)])
 def test_new_connections_open_through_synproxy(routed: Scene, cookies: str) -> None:
     enforcer = routed.enforcer()
@@ -48,11 +59,11 @@ def test_new_connections_open_through_synproxy(routed: Scene, cookies: str) -> N
     routed.net.write("dev", "net/ipv4/tcp_max_syn_backlog", "128")
     with echo_server(routed.net, "dev", PORT):
         with routed.net.inside("out"):
-            old = socket.create_connection(("192.0.2.2", PORT), timeout=2)
+            old = socket.create_connection(("192.0.2.2", PORT), timeout=30)
         with old, flood(routed.net, "out", *FLOOD):
             assert routed.apply(enforcer, decide(victim("192.0.2.2")))[0].done
             at_gateway, at_victim = received(routed.net, "gw", "wan0"), received(routed.net, "dev")
-            took = attempts(routed, "out", "192.0.2.2", n=40, within_s=3.0)
+            took = attempts(routed, "out", "192.0.2.2", n=40, within_s=15.0)
             at_gateway = received(routed.net, "gw", "wan0") - at_gateway
             at_victim = received(routed.net, "dev") - at_victim
             old.sendall(b"z" * 4000)  # what was open before goes on
@@ -72,7 +83,7 @@ def test_a_client_comes_again_from_the_same_port(routed: Scene) -> None:
     again = []
     with echo_server(routed.net, "dev", PORT), flood(routed.net, "out", *FLOOD):
         assert routed.apply(enforcer, decide(victim("192.0.2.2")))[0].done
-        assert attempts(routed, "out", "192.0.2.2", n=1, within_s=3.0), "it gets through at all"
+        assert attempts(routed, "out", "192.0.2.2", n=1, within_s=15.0), "it gets through at all"
         for number in range(10):
             with routed.net.inside("out"):
                 plug = socket.socket()
@@ -80,7 +91,7 @@ def test_a_client_comes_again_from_the_same_port(routed: Scene) -> None:
                 plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 # Closed by a reset, so that this end forgets it; conntrack does not at once.
                 plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                plug.settimeout(2.0)
+                plug.settimeout(7.0)  # conntrack forgets after ten
                 plug.bind((BEYOND[0], 40_000 + number // 5))
                 try:
                     plug.connect(("192.0.2.2", PORT))
@@ -104,8 +115,8 @@ def test_without_synproxy_a_second_attempt_gets_through(routed: Scene, cookies: 
             assert routed.apply(enforcer, decide(victim("192.0.2.2")))[0].done
             before = received(routed.net, "dev")
             start = time.monotonic()
-            assert connects(routed.net, "out", ("192.0.2.2", PORT), source=proven, within_s=3.0)
-            took = attempts(routed, "out", "192.0.2.2", n=40, within_s=3.0)
+            assert connects(routed.net, "out", ("192.0.2.2", PORT), source=proven, within_s=15.0)
+            took = attempts(routed, "out", "192.0.2.2", n=40, within_s=15.0)
             seconds = time.monotonic() - start
             flooded = (received(routed.net, "dev") - before) / seconds
     print(
@@ -127,8 +138,8 @@ def test_on_a_bridge_a_second_attempt_gets_through(bridged: Scene) -> None:
             before = received(bridged.net, "dev")
             start = time.monotonic()
             target = ("192.0.2.2", PORT)
-            assert connects(bridged.net, "router", target, source=BEYOND[0], within_s=3.0)
-            took = attempts(bridged, "router", "192.0.2.2", n=40, within_s=3.0)
+            assert connects(bridged.net, "router", target, source=BEYOND[0], within_s=15.0)
+            took = attempts(bridged, "router", "192.0.2.2", n=40, within_s=15.0)
             flooded = (received(bridged.net, "dev") - before) / (time.monotonic() - start)
     print(
         f"bridge: {len(took)} of 40, median {median(took):.3f} s, "
@@ -159,8 +170,8 @@ def test_at_twenty_thousand_a_second(
         scene.apply(enforcer, decide(victim("192.0.2.2")))
         at_gateway, at_victim = received(scene.net, "gw", wire), received(scene.net, "dev")
         start = time.monotonic()
-        took = attempts(scene, client, "192.0.2.2", n=100, within_s=3.0)
-        took += attempts(scene, client, "192.0.2.2", n=100, within_s=3.0)
+        took = attempts(scene, client, "192.0.2.2", n=100, within_s=15.0)
+        took += attempts(scene, client, "192.0.2.2", n=100, within_s=15.0)
         seconds = time.monotonic() - start
         offered = (received(scene.net, "gw", wire) - at_gateway) / seconds
         reaching = (received(scene.net, "dev") - at_victim) / seconds
@@ -180,13 +191,14 @@ def test_ipv6_connections_open_at_the_second_attempt(
     enforcer = place.enforcer()
     place.apply(enforcer, decide(victim("2001:db8:2::2")))
     with echo_server(place.net, "dev", PORT):
-        took = attempts(place, client, "2001:db8:2::2", n=16, within_s=3.0)
+        took = attempts(place, client, "2001:db8:2::2", n=16, within_s=15.0)
         # The first SYN is repeated after a second; where tracked, that handshake is a proof.
         assert len(took) == 16 and max(took) > 0.9
         with place.net.inside("gw"):
             source = "2001:db8:9::2" if scene == "routed" else "2001:db8:2::fe"
             enforcer.set_proven([ipaddress.ip_address(source).packed])
-        assert max(attempts(place, client, "2001:db8:2::2", n=4, within_s=3.0)) < 0.5
+        again = [repeated(place, client, ("2001:db8:2::2", PORT)) for _ in range(4)]
+        assert again == [0] * 4  # now the first SYN of each is answered
 
 
 def test_a_flood_that_is_over_leaves_nothing_changed(routed: Scene) -> None:
@@ -196,7 +208,7 @@ def test_a_flood_that_is_over_leaves_nothing_changed(routed: Scene) -> None:
     enforcer = routed.enforcer()
     routed.apply(enforcer, decide(victim("192.0.2.2")))
     with echo_server(routed.net, "dev", PORT):
-        assert connects(routed.net, "out", ("192.0.2.2", PORT), within_s=3.0)
+        assert connects(routed.net, "out", ("192.0.2.2", PORT), within_s=15.0)
         with routed.net.inside("gw"):
             assert enforcer.counters()["dropped_packets_flood_proxied"] > 0
             enforcer.release([victim("192.0.2.2")])

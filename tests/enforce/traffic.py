@@ -11,10 +11,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 
-from tests.net.namespaces import Network
+from tests.net.namespaces import Network, wait_for
 
 ETH_ARP = 0x0806
+SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
 
 
 def pings(net: Network, name: str, target: str, *, source: str = "", count: int = 2) -> int:
@@ -28,8 +31,17 @@ def pings(net: Network, name: str, target: str, *, source: str = "", count: int 
     return int(found[1])
 
 
+def answered(net: Network, name: str, target: str, *, source: str = "", count: int = 2) -> bool:
+    """Return whether `count` echoes, one after the other, are all answered, in 20 s each."""
+    words = ["ping", "-n", "-q", "-c", "1", "-W", "20", target]
+    if source:
+        words[1:1] = ["-I", source]
+    command = net.command(name, *words)
+    return all(subprocess.run(command, capture_output=True).returncode == 0 for _ in range(count))
+
+
 def connects(
-    net: Network, name: str, target: tuple[str, int], *, source: str = "", within_s: float = 0.5
+    net: Network, name: str, target: tuple[str, int], *, source: str = "", within_s: float = 15.0
 ) -> bool:
     """Return whether a TCP connection opens in time and carries an answer to a byte."""
     family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
@@ -77,9 +89,11 @@ def echo_server(net: Network, name: str, port: int) -> Iterator[None]:
 def flood(net: Network, name: str, *words: str) -> Iterator[None]:
     """Let hping3 send until the block is left."""
     command = net.command(name, "hping3", "-q", "-n", *words)
+    before = sent(net, name)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as sending:
         try:
-            time.sleep(0.3)  # hping3 says nothing when it has begun
+            # hping3 says nothing when it has begun.
+            wait_for(lambda: sent(net, name) > before + 100 or sending.poll() is not None)
             assert sending.poll() is None
             yield
         finally:
@@ -108,7 +122,9 @@ def spoofed_syns(
             start_new_session=True,
         ) as sending:
             try:
-                time.sleep(0.5)  # trafgen says nothing when it has begun
+                # trafgen says nothing when it has begun.
+                before = sent(net, name)
+                wait_for(lambda: sent(net, name) > before + 1000 or sending.poll() is not None)
                 assert sending.poll() is None
                 yield
             finally:
@@ -120,7 +136,7 @@ class Tap:
 
     def __init__(self, net: Network, name: str, interface: str = "eth0") -> None:
         self._raw = net.packet_socket(name, interface)
-        self._raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        self._raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 25)
 
     def frames(self, *, quiet_s: float = 0.1) -> list[bytes]:
         """Return what has arrived, until nothing comes for so long."""
@@ -137,13 +153,91 @@ class Tap:
 
 def received(net: Network, name: str, interface: str = "eth0") -> int:
     """Return the packets that an interface has received (kernel's own count)."""
+    return _count(net, name, interface, "RX:")
+
+
+def sent(net: Network, name: str, interface: str = "eth0") -> int:
+    """Return the packets that an interface has sent (kernel's own count)."""
+    return _count(net, name, interface, "TX:")
+
+
+def _count(net: Network, name: str, interface: str, which: str) -> int:
     text = subprocess.run(
         ["ip", "-n", net.full(name), "-s", "link", "show", interface],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    return int(text.partition("RX:")[2].splitlines()[1].split()[1])
+    return int(text.partition(which)[2].splitlines()[1].split()[1])
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a rule of nftables lets through."""
+
+    pps: float
+    burst: int = 5
+    """As where none is named."""
+
+
+@dataclass
+class Passed:
+    """What of an unbroken stream of datagrams has arrived."""
+
+    packets: int
+    """After the first one."""
+    seconds: float
+    """From the first to the last, by the kernel's stamps."""
+    starved_s: float
+    """Time in which the sender, not scheduled, offered so little that less had to arrive."""
+
+    def keeps_to(self, limit: Limit) -> bool:
+        """Return whether it is what a limit lets through, no more and no less."""
+        most = limit.pps * self.seconds + limit.burst + 1
+        least = limit.pps * (self.seconds - self.starved_s) * 0.95 - 2
+        return least <= self.packets <= most
+
+
+@dataclass
+class Stream:
+    """Datagrams from a host's address and port to another's, and how their frames are told."""
+
+    sender: str
+    source: tuple[str, int]
+    target: tuple[str, int]
+    receiver: str
+    source_mac: bytes
+    """Of the frames as they arrive at the receiver's eth0."""
+
+    def press(self, net: Network, limit: Limit, *, enough: int) -> Passed:
+        """Send faster than the limit until `enough` have arrived."""
+        with net.inside(self.sender):
+            plug = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        tap = net.packet_socket(self.receiver, "eth0")
+        tap.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        stamps: list[float] = []
+        offered: list[float] = []
+        with plug, tap:
+            plug.bind(self.source)
+
+            def look() -> bool:
+                for _ in range(limit.burst + 1):
+                    plug.sendto(b"x" * 16, self.target)
+                offered.append(time.monotonic())
+                while select.select([tap], [], [], 0.002)[0]:
+                    data, more, _, _ = tap.recvmsg(2048, 64)
+                    if (
+                        data[6:12] == self.source_mac
+                        and data[12:14] == b"\x08\0"
+                        and data[23] == 17
+                    ):
+                        seconds, ns = struct.unpack("qq", more[0][2][:16])
+                        stamps.append(seconds + ns / 1e9)
+                return len(stamps) >= enough
+
+            wait_for(look, seconds=120)
+        gaps = [b - a - limit.burst / limit.pps for a, b in pairwise(offered)]
+        return Passed(len(stamps) - 1, stamps[-1] - stamps[0], sum(max(0.0, gap) for gap in gaps))
 
 
 def arp_frame(
