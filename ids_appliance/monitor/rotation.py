@@ -197,7 +197,9 @@ class Ring:
         while (free := self._free()) < self._limits.keep_free_bytes + wanted:
             if not self._give_way(f"{free >> 20} MiB are free"):
                 return False
-        if self._short and free > 2 * self._limits.keep_free_bytes + self._limits.file_bytes:
+        # One file's room comes and goes while the disk is full: that is no end of it.
+        enough = 2 * self._limits.keep_free_bytes + 4 * self._limits.file_bytes
+        if self._short and (free > enough or len(self._files) >= self._limits.files):
             self._short = False
             self._tell("capture_ring_grows", "the disk has room again: the ring grows to its size")
         return True

@@ -6,7 +6,7 @@ from pathlib import Path
 from ids_appliance.errors import CaptureError
 from ids_appliance.monitor.stream import HEAD_BYTES, Records
 
-_PIECE = 1 << 20
+_PIECE = 1 << 16
 
 
 def salvage(part: Path) -> Path | None:
