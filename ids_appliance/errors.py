@@ -15,6 +15,8 @@
      +- Refused                  an order is not carried out: protected, allowed, paused, off
      +- StateError               decisions cannot be saved, or what was saved cannot be read
      +- LabelError               labels or training data are not usable
+         +- TableError           a feature table cannot be written, or is not one of ours
+     +- ClusterError             the Dask cluster cannot be used
      +- LabError                 a lab cannot be built, or a scenario cannot be played
          +- ToolMissing          a tool of the lab is not installed; the message names its package
      +- MonitorError             the traffic monitor cannot be built, asked or taken down
@@ -90,6 +92,14 @@ class StateError(IdsError):
 
 class LabelError(IdsError):
     """Labels or training data are not usable."""
+
+
+class TableError(LabelError):
+    """A feature table cannot be written or read, or is of another packet record."""
+
+
+class ClusterError(IdsError):
+    """The Dask cluster cannot be used: not there, without workers, or of other versions."""
 
 
 class LabError(IdsError):

@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "ids_appliance.cli.doctor",
     "enforce": "ids_appliance.cli.enforce",
     "events": "ids_appliance.cli.events",
+    "extract": "ids_appliance.cli.extract",
     "features": "ids_appliance.cli.features",
     "gateway": "ids_appliance.cli.gateway",
     "inspect": "ids_appliance.cli.inspect",
@@ -57,6 +58,7 @@ THEMES = {
         "watch",
         "predict",
         "features",
+        "extract",
         "train",
         "inspect",
     ),
@@ -64,7 +66,7 @@ THEMES = {
 """Theme of the main help -> its commands, in the order in which they are met."""
 
 
-EXTRAS = {"train": "train"}
+EXTRAS = {"extract": "train", "train": "train"}
 """Command name -> extra of the package that it needs, where it needs one."""
 
 

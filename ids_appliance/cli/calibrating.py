@@ -18,7 +18,7 @@ from ids_appliance.errors import BoundsError, LabelError
 from ids_appliance.pipeline import Limits, Pipeline
 from ids_appliance.policy.bounds import Bounds, settings_of
 from ids_appliance.policy.calibration import Calibration, Reached
-from ids_appliance.train.corpus import CUT_SHARE, content_sha256
+from ids_appliance.train.extract import CUT_SHARE, content_sha256
 from ids_appliance.train.labels import Entry, Label, Labeller, read_labels
 from ids_appliance.trigger.gate import Screen
 from ids_appliance.types import SENDER, U8, U64, FrameBatch, Outcome, Source, TriggerEvent

@@ -7,11 +7,11 @@ import click
 from tqdm import tqdm
 
 from ids_appliance.classify.bundle import save_bundle
-from ids_appliance.errors import LabelError
 from ids_appliance.train.card import SPLITS, card_markdown
+from ids_appliance.train.corpus import find_parts
 from ids_appliance.train.families import FAMILIES
 from ids_appliance.train.fit import Recipe
-from ids_appliance.train.labels import read_labels
+from ids_appliance.train.scale import open_workers
 from ids_appliance.train.terms import SHIPPED
 from ids_appliance.train.training import Material, Options, Trained, gather, steps, train
 
@@ -21,7 +21,7 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     "--data",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory with labels.json and the captures it names.",
+    help="Directory of labelled captures, or of the tables that `extract` made from them.",
 )
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Bundle to write (a directory)."
@@ -31,8 +31,8 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     type=click.Choice(FAMILIES),
     default="forest",
     show_default=True,
-    help="What kind of model; vote: the other four together, the majority decides. One with logistic "
-    "regression in it knows no packet again that is not equal in every feature: each is judged anew.",
+    help="What kind of model; vote: the other four, the majority decides. With logistic regression "
+    "in it a packet is known again only if it is equal in every feature: most are judged anew.",
 )
 @click.option(
     "--features",
@@ -86,12 +86,12 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     help="Files, origins or repositories not to use, e.g. 'mqttset/*'; may be repeated.",
 )
 @click.option(
-    "--on-damage",
-    type=click.Choice(["go-on", "stop"]),
-    default="go-on",
+    "--on-error",
+    type=click.Choice(["skip", "stop"]),
+    default="skip",
     show_default=True,
-    help="What to do about a missing, changed or truncated capture: use what can be read and name "
-    "it, or stop.",
+    help="What to do about wrong labels and about a missing, changed or truncated capture: use "
+    "what can be read and name it, or stop.",
 )
 @click.option(
     "--keep-cut",
@@ -116,6 +116,34 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     type=click.IntRange(0),
     default=0,
     help="Use at most so many packets of a capture, evenly spread. [default: all]",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(0, 50_000_000),
+    default=0,
+    help="Draw so many packets instead of reading all: evenly over the origins of both classes, "
+    "equal ones once (--weight packet: alike over all packets). 400,000 need less than 1 GB. "
+    "[default: all]",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["paper"]),
+    help="Draw the seed paper's 417,389 benign packets and 559,072 of DoS, Spoofing, Mirai and "
+    "Recon, without DDoS.",
+)
+@click.option(
+    "--paper-split",
+    default="equal",
+    show_default=True,
+    metavar="SPLIT",
+    help="The paper does not say how its attack packets split into families: equal, proportional, "
+    "or DoS=N,Spoofing=N,Mirai=N,Recon=N.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Who goes through the data for --rows or --preset: tcp://HOST:PORT of a Dask scheduler, "
+    "or local:N. [default: this process]",
 )
 @click.option(
     "--threshold",
@@ -158,21 +186,24 @@ def command(**given: Any) -> None:
         folds=0 if given["no_evaluate"] else given["folds"],
         related=given["related"],
         leave_out=given["leave_out"],
-        on_damage=given["on_damage"],
+        on_error=given["on_error"],
         keep_cut=given["keep_cut"],
         terms=terms,
         max_per_capture=given["max_per_capture"],
+        rows=given["rows"],
+        paper=given["paper_split"] if given["preset"] else "",
     )
-    if not options.data.is_dir():
-        raise LabelError(f"{options.data} is not a directory: --data names the one of labels.json")
-    total = steps(options, len(read_labels(options.data / "labels.json")))
-    with tqdm(total=total, unit="step", delay=2, leave=False, disable=None) as bar:
+    total = steps(options, len(find_parts(options.data, on_error=options.on_error)))
+    with (
+        open_workers(given["dask"]) as workers,
+        tqdm(total=total, unit="step", delay=2, leave=False, disable=None) as bar,
+    ):
 
         def progress(step: str) -> None:
             bar.set_description(step[:40], refresh=False)
             bar.update()
 
-        material = gather(options, progress=progress)
+        material = gather(options, workers=workers, progress=progress)
         trained = train(options, material, progress=progress)
     card = card_markdown(trained.bundle.card, given["out"].name)
     save_bundle(trained.bundle, given["out"], card_md=card)
@@ -184,6 +215,8 @@ def _report(out: Path, material: Material, trained: Trained) -> None:
     for report in material.corpus.reports:
         if report.status not in ("used", "skipped"):
             click.echo(f"{report.status}: {report.entry.file}: {report.detail}", err=True)
+    for pool, (there, asked) in material.short.items():
+        click.echo(f"drawn: all {there:,} packets of `{pool}`, {asked:,} were asked for", err=True)
     for why, files in card["data_left_out"].items():
         click.echo(f"left out ({why}): {len(files)} files", err=True)
     trees, leaves = card["size"]["trees"], card["size"]["leaves"]

@@ -1,8 +1,5 @@
-"""A directory of labelled captures in, packet records with label, family and origin out."""
+"""Labelled captures or their tables in, packet records with label, family and origin out."""
 
-import gzip
-import hashlib
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -12,34 +9,24 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
-from ids_appliance.capture.file import CaptureFile
-from ids_appliance.errors import IdsError, LabelError
-from ids_appliance.schema import N_FEATURES
-from ids_appliance.train.labels import Entry, Labeller, read_labels
-from ids_appliance.types import SENDER, U8, U16, Outcome
+from ids_appliance.errors import LabelError
+from ids_appliance.train.extract import CUT_SHARE, WRONG, FileReport, content_sha256
+from ids_appliance.train.parts import INDEX, Part, Reader, read_index
+from ids_appliance.train.readers import catalogue
+from ids_appliance.types import U8, U16
 
-CUT_SHARE: Final = 0.1
-"""A capture of which more frames than this are cut short has no payload to learn from."""
+__all__ = ["CUT_SHARE", "Corpus", "FileReport", "content_sha256", "find_parts", "read_corpus"]
 
+AT_ONCE: Final = 8_000_000
+"""Packets that are read into memory at most, 1 GB of records; of more, some can be drawn."""
 
-@dataclass(frozen=True, slots=True)
-class FileReport:
-    """What became of one file of labels.json."""
-
-    entry: Entry
-    status: str
-    """used, skipped, missing, damaged (used as far as it can be read) or cut."""
-    detail: str
-    frames: int = 0
-    judged: int = 0
-    sha256: str = ""
-    """Of the uncompressed file as it was read."""
+Packets = tuple[U16, U8, U8]
+"""Rows, labels, and the family as an index into a reader's families."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Packets that can be judged, in the order of labels.json and of the files."""
+    """Packets that can be judged, in the order of the labels and of the files."""
 
     rows: U16
     """(n, 60) packet records."""
@@ -68,105 +55,103 @@ class Corpus:
         )
 
 
+class Gatherer:
+    """Puts the packets of one file after another into a corpus."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, int] = {}
+        self._packets: list[tuple[U16, U8, U8, U16]] = []
+        self._reports: list[FileReport] = []
+        self._rows = 0
+
+    def add(self, report: FileReport, families: Sequence[str], packets: Packets | None) -> None:
+        """Add one file; packets: None if it gives none.
+
+        Raises LabelError past 65,535 files or AT_ONCE packets.
+        """
+        if len(self._reports) == np.iinfo(np.uint16).max:
+            raise LabelError("more than 65,535 captures: merge some, or leave some out")
+        if packets is not None:
+            rows, labels, family = packets
+            self._rows += len(rows)
+            if self._rows > AT_ONCE:
+                raise LabelError(
+                    f"more than {AT_ONCE:,} packets do not fit into memory: draw some of them, as "
+                    "with --rows 400000"
+                )
+            place = [self._families.setdefault(n, len(self._families)) for n in families]
+            file = np.full(len(rows), len(self._reports), np.uint16)
+            self._packets.append((rows, labels, np.array(place, np.uint8)[family], file))
+        self._reports.append(report)
+
+    def corpus(self, root: Path) -> Corpus:
+        """Return it all. Raises LabelError if no file gave a packet."""
+        if not self._packets:
+            raise LabelError(f"{root} holds no capture that can be used")
+        rows, labels, family, file = (
+            np.concatenate(column) for column in zip(*self._packets, strict=True)
+        )
+        return Corpus(rows, labels, family, file, tuple(self._families), tuple(self._reports))
+
+
+def find_parts(root: Path, *, on_error: str = "skip") -> list[Part]:
+    """Return what there is to read in a directory of captures, or of tables made from them.
+
+    on_error: as for `readers.catalogue`. Raises LabelError if it is neither.
+    """
+    if (root / INDEX).is_file():
+        return read_index(root)
+    return [Part(root, entry) for entry in catalogue(root, on_error=on_error).entries]
+
+
 def read_corpus(
     root: Path,
     *,
     leave_out: Sequence[str] = (),
-    on_damage: str = "go-on",
+    on_error: str = "skip",
     keep_cut: bool = False,
     progress: Callable[[str], None] = lambda file: None,
 ) -> Corpus:
-    """Read every capture of root/labels.json and label its packets.
+    """Read every packet of a directory of captures, or of tables, into memory.
 
-    leave_out: patterns of files, origins or repositories not to read. on_damage: "stop" raises for
-    a missing, damaged or changed file, "go-on" uses what can be read and says so in the report.
-    keep_cut: also use captures whose payload was cut away. progress: called before each file.
-    Raises LabelError for labels that are not usable, or if nothing is left.
+    leave_out: patterns of files, origins or repositories not to read. on_error: "stop" raises for
+    wrong labels and for a missing, damaged or changed file, "skip" uses what can be read and says
+    so in the report. keep_cut: also use captures whose payload was cut away. progress: called
+    before each file. Raises LabelError for labels that are not usable, or if nothing is left.
     """
-    families: dict[str, int] = {}
-    parts: list[tuple[U16, U8, U8, U16]] = []
-    reports: list[FileReport] = []
-    for entry in read_labels(root / "labels.json"):
-        progress(entry.file)
-        report, packets = _read_file(root, entry, leave_out, keep_cut)
-        if on_damage == "stop" and report.status in ("missing", "damaged"):
-            raise LabelError(f"{entry.file} is {report.status}: {report.detail}")
-        if packets is not None:
-            rows, labels, names, decided = packets
-            index = np.array([families.setdefault(n, len(families)) for n in names], np.uint8)
-            place = np.full(len(rows), len(reports), np.uint16)
-            parts.append((rows, labels, index[decided], place))
-        reports.append(report)
-    if not parts:
-        raise LabelError(f"{root} holds no capture that can be used")
-    rows, labels, family, file = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Corpus(rows, labels, family, file, tuple(families), tuple(reports))
+    gathered = Gatherer()
+    for part in find_parts(root, on_error=on_error):
+        progress(part.entry.file)
+        reader = left_out(part, leave_out) or part.open()
+        if isinstance(reader, FileReport):
+            stop_if_wrong(reader, on_error)
+            gathered.add(reader, (), None)
+            continue
+        report, packets = _read(reader, keep_cut)
+        stop_if_wrong(report, on_error)
+        gathered.add(report, reader.families, packets)
+    return gathered.corpus(root)
 
 
-def _read_file(
-    root: Path, entry: Entry, leave_out: Sequence[str], keep_cut: bool
-) -> tuple[FileReport, tuple[U16, U8, tuple[str, ...], U8] | None]:
-    if entry.kind != "pcap":
-        return FileReport(entry, "skipped", f"{entry.kind} records, not a capture"), None
-    for pattern in leave_out:
+def left_out(part: Part, patterns: Sequence[str]) -> FileReport | None:
+    """Return the report of a file that a pattern says not to read."""
+    entry = part.entry
+    for pattern in patterns:
         if any(fnmatch(name, pattern) for name in (entry.file, entry.group, entry.repo)):
-            return FileReport(entry, "skipped", f"left out by {pattern!r}"), None
-    path = root / entry.file
-    if not path.is_file():
-        return FileReport(entry, "missing", "no such file"), None
-    try:
-        capture = CaptureFile(path)
-    except IdsError as error:
-        return FileReport(entry, "damaged", str(error)), None
-    labeller = Labeller(entry)
-    counters = np.zeros(len(COUNTER_NAMES), np.uint64)
-    parts: list[tuple[U16, U8, U8]] = []
-    frames = cut = 0
-    try:
-        for batch in capture.batches():
-            n = len(batch.frames)
-            rows = np.empty((n, N_FEATURES), np.uint16)
-            outcomes = np.empty(n, np.uint8)
-            extract(
-                batch.data,
-                batch.frames,
-                HostIdentity(),
-                rows,
-                np.empty(n, SENDER),
-                outcomes,
-                counters,
-            )
-            labels, decided = labeller.label(batch)
-            judged = outcomes == Outcome.JUDGED
-            parts.append((rows[judged], labels[judged], decided[judged]))
-            frames += n
-            cut += int(np.count_nonzero(batch.frames["caplen"] < batch.frames["wirelen"]))
-    finally:
-        capture.close()
-    if not parts:
-        return FileReport(entry, "damaged", capture.problem or "no frame in it"), None
-    rows, labels, decided = (np.concatenate(column) for column in zip(*parts, strict=True))
-    report = FileReport(entry, "used", "", frames, len(rows), content_sha256(path))
-    if capture.problem:
-        report = replace(report, status="damaged", detail=capture.problem.rpartition("/")[2])
-    elif entry.sha256 and entry.sha256 != report.sha256:
-        detail = "its SHA-256 is not the one in labels.json: labels may not fit"
-        report = replace(report, status="damaged", detail=detail)
-    if cut > CUT_SHARE * frames and not keep_cut:
-        detail = f"{cut} of {frames} frames were cut short: no payload to learn from"
-        return replace(report, status="cut", detail=detail), None
-    return report, (rows, labels, labeller.families, decided)
+            return FileReport(entry, "skipped", f"left out by {pattern!r}")
+    return None
 
 
-def content_sha256(path: Path) -> str:
-    """Return the SHA-256 of a capture, decompressed; "" where it cannot be read to its end."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as plain:
-            packed = plain.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except (OSError, EOFError, zlib.error):
-        return ""
-    return digest.hexdigest()
+def stop_if_wrong(report: FileReport, on_error: str) -> None:
+    """Raise LabelError for a file that is not as its labels say, if on_error is "stop"."""
+    if on_error == "stop" and report.status in WRONG:
+        raise LabelError(f"{report.entry.file} is {report.status}: {report.detail}")
+
+
+def _read(reader: Reader, keep_cut: bool) -> tuple[FileReport, Packets | None]:
+    chunks = [(c.rows, c.labels, c.family) for c in reader.chunks()]
+    report = reader.report()
+    if not chunks or (report.status == "cut" and not keep_cut):
+        return report, None
+    rows, labels, family = (np.concatenate(column) for column in zip(*chunks, strict=True))
+    return report, (rows, labels, family)

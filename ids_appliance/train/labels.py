@@ -63,6 +63,8 @@ class Entry:
     default: Label
     sha256: str
     """Of the uncompressed file; empty if not given."""
+    problem: str = ""
+    """Why its labels cannot be used; empty if they can."""
 
 
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmp6": 58, "igmp": 2}
@@ -70,8 +72,12 @@ _FLAGS: Final = "FSRPAUEC"
 _ETYPES: Final = {"arp": ETH_ARP, "ipv4": ETH_IPV4, "ipv6": ETH_IPV6}
 
 
-def read_labels(path: Path) -> list[Entry]:
-    """Read labels.json. Raises LabelError naming the file and rule that cannot be used."""
+def read_labels(path: Path, *, on_error: str = "stop") -> list[Entry]:
+    """Read labels.json.
+
+    on_error: "stop" raises LabelError naming the file and rule that cannot be used; "skip" returns
+    such a file as an Entry with its `problem`. What is no labels.json at all is raised either way.
+    """
     try:
         document = json.loads(path.read_text())
     except OSError as error:
@@ -83,12 +89,26 @@ def read_labels(path: Path) -> list[Entry]:
     files = document.get("files")
     if not isinstance(files, list) or not files:
         raise LabelError(f"{path} lists no files")
-    entries = [_entry(raw, f"{path}: file {i + 1}") for i, raw in enumerate(files)]
-    names = [entry.file for entry in entries]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise LabelError(f"{path}: {twice} is listed twice")
-    return entries
+    entries: dict[str, Entry] = {}
+    for i, raw in enumerate(files):
+        where = f"{path}: file {i + 1}"
+        try:
+            entry = _entry(raw, where)
+            if entry.file in entries:
+                raise LabelError(f"{path}: {entry.file} is listed twice")
+        except LabelError as error:
+            if on_error == "stop":
+                raise
+            name = raw.get("file") if isinstance(raw, dict) else None
+            name = name if isinstance(name, str) and name not in entries else f"file {i + 1}"
+            entry = unusable(name, str(error))
+        entries[entry.file] = entry
+    return list(entries.values())
+
+
+def unusable(file: str, problem: str) -> Entry:
+    """Return the Entry of a file whose labels cannot be used: it is named and counted."""
+    return Entry(file, "pcap", "Benign", "", "", (), Label.IGNORE, "", problem)
 
 
 def _entry(raw: Any, where: str) -> Entry:
@@ -206,6 +226,28 @@ _READ: Final[dict[str, Callable[[Any], Any]]] = {
     "etype": _etype,
     "tcp_flags": _tcp_flags,
 }
+
+
+def address_rules(address: str, family: str) -> tuple[Rule, ...]:
+    """Return the rules for one attacking device: what it sends is malicious, what it gets related.
+
+    address: its MAC or its address. Raises LabelError if it is neither.
+    """
+    # Addresses first: an IPv6 address may be six octets to who asks for a MAC, never the reverse.
+    for read, names in ((_ip, _IP_ENDS), (_mac, (("eth_src",), ("eth_dst",)))):
+        try:
+            value = read(address)
+        except ValueError:
+            continue
+        return tuple(
+            Rule(label, family, ((name, (value,), False),))
+            for label, ends in zip((Label.MALICIOUS, Label.RELATED), names, strict=True)
+            for name in ends
+        )
+    raise LabelError(f"{address!r} is neither a MAC nor an address")
+
+
+_IP_ENDS: Final = (("ip_src", "arp_spa"), ("ip_dst", "arp_tpa"))
 
 
 class Labeller:

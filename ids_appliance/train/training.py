@@ -14,6 +14,14 @@ from ids_appliance.train.agreement import compare, near
 from ids_appliance.train.card import describe
 from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.train.corpus import Corpus, read_corpus
+from ids_appliance.train.draw import (
+    PAPER_LEAVE_OUT,
+    Draw,
+    PaperDraw,
+    Reading,
+    RowsDraw,
+    draw_corpus,
+)
 from ids_appliance.train.evaluate import (
     Judged,
     Metrics,
@@ -25,6 +33,7 @@ from ids_appliance.train.evaluate import (
 )
 from ids_appliance.train.fit import Recipe, distinct, fit
 from ids_appliance.train.labels import Label
+from ids_appliance.train.scale import Workers
 from ids_appliance.train.terms import Terms, read_terms
 from ids_appliance.types import F64, U16
 
@@ -51,12 +60,16 @@ class Options:
     """Of each split in the evaluation; 0: none."""
     related: str = "exclude"
     leave_out: tuple[str, ...] = ()
-    on_damage: str = "go-on"
+    on_error: str = "skip"
     keep_cut: bool = False
     terms: Path | None = None
     """Train only on repositories that these terms permit to ship; None: on all."""
     max_per_capture: int = 0
     """Packets used of one capture, evenly spread; 0: all."""
+    rows: int = 0
+    """Packets to draw (draw.RowsDraw), for a corpus larger than memory; 0: all are read."""
+    paper: str = ""
+    """Draw the seed paper's packets, split like this (draw.PaperDraw); empty: do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,10 @@ class Material:
     """Packets of repositories whose terms do not permit to ship, of origins that no packet trained
     on comes from."""
     terms: dict[str, Terms]
+    draw: dict[str, Any] = field(default_factory=dict)
+    """What the card tells of a draw; empty if all packets were read."""
+    short: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Parts of a draw with fewer packets than asked for: (there, asked)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +98,32 @@ class Trained:
     bundle: Bundle
 
 
-def gather(options: Options, *, progress: Progress = _silent) -> Material:
-    """Read the data. Raises LabelError if it is not usable, or one of the classes is missing."""
-    corpus = read_corpus(
-        options.data,
-        leave_out=options.leave_out,
-        on_damage=options.on_damage,
-        keep_cut=options.keep_cut,
-        progress=progress,
-    )
+def gather(
+    options: Options, *, workers: Workers | None = None, progress: Progress = _silent
+) -> Material:
+    """Read the data: captures, or tables made from them.
+
+    workers: who goes through it for a draw. Raises LabelError if it is not usable, one of the
+    classes is missing, or the paper's packets are not all there and on_error is "stop".
+    """
+    drawn = None
+    draw = _draw(options)
+    if draw is None:
+        corpus = read_corpus(
+            options.data,
+            leave_out=options.leave_out,
+            on_error=options.on_error,
+            keep_cut=options.keep_cut,
+            progress=progress,
+        )
+    else:
+        leave_out = options.leave_out + (PAPER_LEAVE_OUT if options.paper else ())
+        reading = Reading(leave_out, options.on_error, options.keep_cut)
+        drawn = draw_corpus(options.data, draw, reading, workers=workers, progress=progress)
+        corpus = drawn.corpus
+        if options.paper and drawn.short and options.on_error == "stop":
+            told = ", ".join(f"{n:,} of {m:,} {p}" for p, (n, m) in drawn.short.items())
+            raise LabelError(f"{options.data} holds fewer packets than the paper drew: {told}")
     related = RELATED[options.related]
     classes = (corpus.labels == Label.MALICIOUS).astype(np.uint8)
     usable = corpus.labels <= Label.MALICIOUS
@@ -113,7 +147,24 @@ def gather(options: Options, *, progress: Progress = _silent) -> Material:
             f"{options.data} gives {int(ours.sum())} packets to train on, but not of both classes "
             "(benign and malicious): add captures, or look at --terms, --leave-out and --related"
         )
-    return Material(corpus, packets.take(ours), foreign, terms)
+    if drawn is None:
+        return Material(corpus, packets.take(ours), foreign, terms)
+    return Material(corpus, packets.take(ours), foreign, terms, drawn.facts, drawn.short)
+
+
+def _draw(options: Options) -> Draw | None:
+    classes: list[int | None] = [None] * len(Label)
+    classes[Label.BENIGN], classes[Label.MALICIOUS] = 0, 1
+    classes[Label.RELATED] = RELATED[options.related]
+    if options.paper:
+        return PaperDraw(options.recipe.seed, tuple(classes), options.paper)
+    if not options.rows:
+        return None
+    permitted = None
+    if options.terms:
+        permitted = frozenset(t.repo for t in read_terms(options.terms).values() if t.ship)
+    once = options.recipe.weight != "packet"
+    return RowsDraw(options.recipe.seed, options.rows, tuple(classes), once, permitted)
 
 
 def train(options: Options, material: Material, *, progress: Progress = _silent) -> Trained:
@@ -138,6 +189,8 @@ def train(options: Options, material: Material, *, progress: Progress = _silent)
         "origins": len(np.unique(packets.groups)),
     }
     card |= _at_threshold(plain, material.corpus)
+    if material.draw:
+        card["draw"] = material.draw
     card["metrics"] = {}
     if options.folds:
         card["metrics"] = _metrics(options, material, progress) | _foreign(
@@ -158,11 +211,14 @@ def options_text(options: Options) -> dict[str, Any]:
         "keep_cut": options.keep_cut,
         "only_shippable": options.terms is not None,
         "max_per_capture": options.max_per_capture,
+        **({"rows": options.rows} if options.rows else {}),
+        **({"paper": options.paper} if options.paper else {}),
     }
 
 
 def steps(options: Options, files: int) -> int:
-    """Return how often `gather` and `train` report progress, for `files` entries of labels.json."""
+    """Return how often `gather` and `train` report progress at most, for a number of files."""
+    files *= 2 if options.rows or options.paper else 1
     return files + 1 + 2 * options.folds + int(bool(options.folds and options.terms))
 
 

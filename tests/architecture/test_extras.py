@@ -10,13 +10,27 @@ from ids_appliance.cli import COMMANDS, EXTRAS
 from tests.architecture.sources import PYTHON_FILES, ROOT, module_of
 
 MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfilterqueue"} | {
+    "pyarrow",
+    "distributed",
+    "dask",
     "xgboost",
     "lightgbm",
     "threadpoolctl",
 }
-NEED_TRAIN = {"ids_appliance.cli.train"} | {
+NEED_TRAIN = {"ids_appliance.cli.train", "ids_appliance.cli.extract"} | {
     f"ids_appliance.train.{stem}"
-    for stem in ("corpus", "evaluate", "fit", "training", "families.making")
+    for stem in (
+        "cluster",
+        "corpus",
+        "draw",
+        "evaluate",
+        "families.making",
+        "fit",
+        "parts",
+        "scale",
+        "tables",
+        "training",
+    )
 }
 """Modules that need the extra `train`; all others have to import without any extra."""
 

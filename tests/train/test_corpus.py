@@ -61,7 +61,7 @@ def test_damage_is_named_and_what_is_readable_is_used(tmp_path):
     assert len(corpus.rows) == 12
     assert "SHA-256" in corpus.reports[4].detail
     with pytest.raises(LabelError, match=r"a/truncated.pcap is damaged: .*ends in the middle"):
-        read_corpus(tmp_path, on_damage="stop")
+        read_corpus(tmp_path, on_error="stop")
 
 
 def test_captures_without_payload_are_left_out_unless_asked_for(tmp_path):

@@ -116,7 +116,7 @@ def test_related_packets_count_as_told(tmp_path):
     ("arguments", "message"),
     [
         (["--data", "{data}/none"], "is not a directory"),
-        (["--data", "{data}/home"], "cannot read"),
+        (["--data", "{data}/home"], "holds neither labels.json"),
         (["--data", "{data}", "--leave-out", "*"], "no capture that can be used"),
         (["--data", "{data}", "--leave-out", "*/mixed*"], "not of both classes"),
         (["--data", "{data}", "--terms", "{data}/none.json"], "cannot read the terms"),
