@@ -1,28 +1,36 @@
-"""Shipped bundles and captures in, proof out: equal to scikit-learn, bit for bit.
+"""Bundles, families and captures in, proof out: they judge as the libraries do that made them.
 
     python -m tests.parity [--data ../shared/data] [models/iot-top20 models/iot-all60]
+    python -m tests.parity --family each --features top20 --features all --json figures.json
 
-Trains each bundle's pipeline again from the options in its card, checks that this gives the very
-model id that ships, and compares the bundle's probability of every packet of every capture (also
-of those that were not trained on) with `Pipeline.predict_proba` on the integers as float64, one
-job, and every verdict. Exit code 1 if a single bit differs.
+Shipped bundles: trains each one's pipeline again from the options in its card, checks that this
+gives the very model id that ships. Families: trains each on the repositories that may be shipped.
+Then compares the bundle's probability and verdict of every packet of every capture (also of those
+that were not trained on) with `predict_proba` of the library on the integers as float64, one job.
+Exit code 1 if a verdict differs that is not within 1e-9 of the threshold, or a bit of a forest's.
 """
 
 import argparse
+import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
-from ids_appliance.classify.bundle import load_bundle
+from ids_appliance._cells import CellTable
+from ids_appliance.classify.bundle import load_bundle, make_bundle
+from ids_appliance.train.agreement import compare as agree
+from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.train.corpus import read_corpus
-from ids_appliance.train.evaluate import judge
-from ids_appliance.train.fit import Recipe
+from ids_appliance.train.families import FAMILIES
+from ids_appliance.train.fit import Recipe, fit
 from ids_appliance.train.terms import SHIPPED
 from ids_appliance.train.training import Options, gather, train
 
 ROOT = Path(__file__).resolve().parent.parent
+BATCHES = (1, 16, 256)
 
 
 def retrain(card, data):
@@ -31,7 +39,7 @@ def retrain(card, data):
     recipe = {k: told[k] for k in ("features", "trees", "leaves", "seed", "weight")}
     options = Options(
         data,
-        Recipe(**recipe),
+        Recipe(**recipe, family=told.get("family", "forest")),
         threshold=told["threshold"],
         folds=0,
         related=told["related"],
@@ -44,25 +52,86 @@ def retrain(card, data):
 
 
 def compare(path, data, rows):
-    """Return the number of packets whose probability or verdict differs."""
+    """Return the number of packets that a shipped bundle judges otherwise than its library."""
     bundle = load_bundle(path)
     trained = retrain(bundle.card, data)
     ours, shipped = trained.bundle.grid.model_id.hex(), bundle.grid.model_id.hex()
     if ours != shipped:
         print(f"{path}: training again gives model {ours}, but {shipped} ships")
         return len(rows)
-    probabilities = np.empty(len(rows))
-    bundle.forest.evaluate_rows(rows, probabilities)
-    reference = judge(trained.pipeline, trained.features, rows)
-    threshold = bundle.grid.threshold
-    bits = int(np.count_nonzero(probabilities.view(np.uint64) != reference.view(np.uint64)))
-    verdicts = int(np.count_nonzero((probabilities > threshold) != (reference > threshold)))
-    near = int(np.count_nonzero(np.abs(reference - threshold) <= 1e-9))
+    found = agree(bundle, trained.pipeline, trained.features, rows)
     print(
-        f"{path}: model {shipped} trained again to the same id; {len(rows):,} packets, {bits} "
-        f"probabilities and {verdicts} verdicts differ; {near} packets within 1e-9 of {threshold}"
+        f"{path}: model {shipped} trained again to the same id; {found.packets:,} packets, "
+        f"{found.bits} probabilities and {found.verdicts} verdicts differ; {len(found.near)} "
+        f"packets within 1e-9 of {bundle.grid.threshold}"
     )
-    return bits + verdicts
+    return 0 if found.exact else max(1, found.hidden)
+
+
+def cells_of(bundle, rows):
+    grid = bundle.grid
+    return CellTable(grid.model_id, grid.features, grid.cuts).encode(rows)
+
+
+def microseconds_a_cell(bundle, cells):
+    """Return, by batch size, what the evaluation of a new cell costs, best of several rounds."""
+    cells = cells[np.random.default_rng(1).permutation(len(cells))[:4096]]
+    found = {}
+    for batch in BATCHES:
+        parts = [cells[i : i + batch] for i in range(0, len(cells) - batch + 1, batch)]
+        out, best = np.empty(batch), float("inf")
+        for _ in range(9):
+            start = time.perf_counter()
+            for part in parts:
+                bundle.forest.evaluate(part, out)
+            best = min(best, time.perf_counter() - start)
+        found[batch] = round(best / (len(parts) * batch) * 1e6, 3)
+    return found
+
+
+def campaign(recipe, packets, rows):
+    """Return the figures of one recipe: trained twice, compared on all `rows`."""
+    start = time.perf_counter()
+    pipeline, features = fit(recipe, packets.rows, packets.classes, packets.groups)
+    took = time.perf_counter() - start
+    bundle = make_bundle(compile_pipeline(pipeline, features), 0.5, card={})
+    again = compile_pipeline(*fit(recipe, packets.rows, packets.classes, packets.groups))
+    found = agree(bundle, pipeline, features, rows)
+    cells = cells_of(bundle, rows)
+    kinds = np.unique(np.ascontiguousarray(cells).view(f"V{cells.shape[1]}"))
+    return {
+        "family": recipe.family,
+        "features": recipe.features,
+        "model": bundle.grid.model_id.hex(),
+        "same_when_repeated": all(
+            again[name].tobytes() == array.tobytes() for name, array in bundle.arrays.items()
+        ),
+        "packets": found.packets,
+        "bits_differ": found.bits,
+        "farthest": found.farthest,
+        "verdicts_differ": found.verdicts,
+        "near_threshold": len(found.near),
+        "exact": found.exact,
+        "cells": len(kinds),
+        "cell_bytes": bundle.forest.key_bytes,
+        "nodes": bundle.forest.n_nodes,
+        "bundle_bytes": sum(array.nbytes for array in bundle.arrays.values()),
+        "fit_s": round(took, 1),
+        "us_a_new_cell": microseconds_a_cell(bundle, cells),
+    }
+
+
+def show(found):
+    """Print one line of the table."""
+    us = " / ".join(f"{value:.2f}" for value in found["us_a_new_cell"].values())
+    print(
+        f"{found['family']:9} {found['features']:6} {found['packets']:>9,} packets  "
+        f"verdicts differ {found['verdicts_differ']}  near {found['near_threshold']}  "
+        f"bits differ {found['bits_differ']:,} (at most {found['farthest']:.1e})  "
+        f"cells {found['cells']:,} of {found['cell_bytes']} bytes  us a new cell {us}  "
+        f"repeated: {'same' if found['same_when_repeated'] else 'ANOTHER MODEL'}",
+        flush=True,
+    )
 
 
 def main():
@@ -71,10 +140,29 @@ def main():
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("IDS_DATA", ROOT.parent / "shared" / "data")
     )
+    parser.add_argument("--family", action="append", choices=[*FAMILIES, "each"], default=[])
+    parser.add_argument("--features", action="append", choices=["top20", "all"], default=[])
+    parser.add_argument("--json", type=Path, help="write the families' figures here")
     given = parser.parse_args()
-    corpus = read_corpus(Path(given.data), keep_cut=True)
-    bundles = given.bundles or sorted(p.parent for p in (ROOT / "models").glob("*/card.json"))
-    return 1 if sum(compare(path, Path(given.data), corpus.rows) for path in bundles) else 0
+    data = Path(given.data)
+    corpus = read_corpus(data, keep_cut=True)
+    wrong = 0
+    if given.bundles or not given.family:
+        bundles = given.bundles or sorted(p.parent for p in (ROOT / "models").glob("*/card.json"))
+        wrong += sum(compare(path, data, corpus.rows) for path in bundles)
+    if given.family:
+        packets = gather(Options(data, terms=SHIPPED)).packets
+        families = FAMILIES if "each" in given.family else given.family
+        found = []
+        for family in families:
+            for features in given.features or ["top20"]:
+                recipe = Recipe(family=family, features=features)
+                found.append(campaign(recipe, packets, corpus.rows))
+                show(found[-1])
+        if given.json:
+            given.json.write_text(json.dumps(found, indent=2) + "\n")
+        wrong += sum(not (one["exact"] and one["same_when_repeated"]) for one in found)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

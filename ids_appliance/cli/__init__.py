@@ -25,6 +25,7 @@ COMMANDS = {
     "features": "ids_appliance.cli.features",
     "gateway": "ids_appliance.cli.gateway",
     "inspect": "ids_appliance.cli.inspect",
+    "kdd": "ids_appliance.cli.kdd",
     "lab": "ids_appliance.cli.lab",
     "mode": "ids_appliance.cli.mode",
     "monitor": "ids_appliance.cli.monitor",
@@ -61,12 +62,13 @@ THEMES = {
         "extract",
         "train",
         "inspect",
+        "kdd",
     ),
 }
 """Theme of the main help -> its commands, in the order in which they are met."""
 
 
-EXTRAS = {"extract": "train", "train": "train"}
+EXTRAS = {"extract": "train", "kdd": "train", "train": "train"}
 """Command name -> extra of the package that it needs, where it needs one."""
 
 

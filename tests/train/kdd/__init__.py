@@ -1,0 +1,1 @@
+"""Records of KDD Cup 1999 and NSL-KDD."""
