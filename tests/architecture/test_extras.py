@@ -19,15 +19,17 @@ MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfil
     "os_ken",
 }
 NEED_MONITOR = {"ids_appliance.monitor.controller"}
-NEED_TRAIN = {"ids_appliance.cli.train", "ids_appliance.cli.extract"} | {
+NEED_TRAIN = {f"ids_appliance.cli.{stem}" for stem in ("extract", "kdd", "train")} | {
     f"ids_appliance.train.{stem}"
     for stem in (
+        "agreement",
         "cluster",
         "corpus",
         "draw",
         "evaluate",
         "families.making",
         "fit",
+        "kdd.judging",
         "parts",
         "scale",
         "tables",
