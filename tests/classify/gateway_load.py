@@ -2,8 +2,9 @@
 
     python -m tests.classify.gateway_load HOST PORT BUNDLE ROWS PAUSE_S
 
-Prints `ready`, runs until a line or the end of standard input, then prints one line of JSON: wrong
-answers, and for each request when it was asked (s of the monotonic clock) and what it took (s).
+Prints `ready`, and `enough` after ENOUGH answers; runs until a line or the end of standard input,
+then prints one line of JSON: wrong answers, and for each request when it was asked (s of the
+monotonic clock) and what it took (s).
 """
 
 import json
@@ -17,6 +18,8 @@ from ids_appliance.types import AnswerStatus, CellRequest
 from tests.bundles import random_rows
 from tests.classify.nodes import make_request, reference
 
+ENOUGH = 60
+
 
 def main():
     host, port, path, n, pause = sys.argv[1:]
@@ -27,7 +30,7 @@ def main():
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), stop.set()), daemon=True).start()
     asked, latencies, wrong, seq = [], [], 0, 0
-    options = LinkOptions(deadline_s=5.0, connect_timeout_s=5.0)
+    options = LinkOptions(deadline_s=30.0, connect_timeout_s=30.0)
     with RemoteClassifier.connect([(host, int(port))], options) as link:
         print("ready", flush=True)
         while not stop.wait(float(pause)):
@@ -38,6 +41,8 @@ def main():
                 pass
             latencies.append(time.monotonic() - began)
             asked.append(began)
+            if seq == ENOUGH:
+                print("enough", flush=True)
             (answer,) = answers
             wrong += (
                 answer.status is not AnswerStatus.ANSWERED or answer.probabilities.tobytes() != want

@@ -35,7 +35,7 @@ class NodeProcess:
     def log(self):
         return self._log.read_text()
 
-    def wait_for(self, text, *, timeout_s=10.0):
+    def wait_for(self, text, *, timeout_s=60.0):
         """Wait until the log holds a text."""
         until = time.monotonic() + timeout_s
         while text not in self.log():
@@ -58,7 +58,7 @@ class NodeProcess:
     def stop(self):
         """End it in good order; return the exit code."""
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def close(self):
         if self.process.poll() is None:
@@ -85,7 +85,7 @@ def reference(bundle, rows):
     return out
 
 
-def collect(classifier, n, *, timeout_s=10.0):
+def collect(classifier, n, *, timeout_s=60.0):
     """Return the next n answers by sequence number; fails if they do not come, or come twice."""
     answers = {}
     until = time.monotonic() + timeout_s

@@ -50,9 +50,10 @@ class Turns:
         )
         self.bundle = bundle
         self.waiting = []
+        self.clock = 0.0
 
     def now(self):
-        return 0.0
+        return self.clock
 
     def current(self):
         return 0, self.bundle
@@ -98,6 +99,16 @@ def take_turns(connection, node):
         if not connection.ready:
             node.waiting.clear()
     return written
+
+
+def test_pings_keep_a_connection_and_half_a_message_does_not(served):
+    connection, node, _ = served
+    for node.clock in (50.0, 100.0):
+        connection.data_received(wire.encode_ping(1))
+        assert connection.deadline == node.clock + node.options.idle_timeout_s
+    node.clock = 150.0
+    connection.data_received(wire.encode_ping(1)[:-1])
+    assert connection.deadline == 100.0 + node.options.idle_timeout_s
 
 
 def test_a_read_full_of_pings_is_answered_in_turns(served):

@@ -274,7 +274,7 @@ def test_a_gateway_starts_without_its_node(bundle_path, small_bundle, start_node
         assert classifier.submit(make_request(1, small_bundle, random_rows(1, 4)))
         assert collect(classifier, 1)[1].status is AnswerStatus.ANSWERED
         again = NodeProcess(bundle_path, tmp_path / "again.log", listen=f"127.0.0.1:{port}")
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         seq = 1
         while classifier.down:
             assert time.monotonic() < until
@@ -319,14 +319,14 @@ def test_killed_and_hung_nodes_lose_and_double_nothing(
             if fate == "kill":
                 listen = f"127.0.0.1:{node.address[1]}"
                 node = start_node(listen=listen)
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while classifier.down:
                 assert time.monotonic() < until, "the node is not used again"
                 request = make_request(len(asked) + 1, small_bundle, random_rows(len(asked), 2))
                 assert classifier.submit(request)
                 asked[request.seq] = request
                 fetch(0.01)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while len(answered) < len(asked):
             assert time.monotonic() < until
             fetch(0.05)

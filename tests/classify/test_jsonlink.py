@@ -20,7 +20,7 @@ from ids_appliance.errors import HandshakeError
 from ids_appliance.schema import FEATURE_NAMES, FEATURES, SCHEMA_HASH
 from tests.bundles import random_rows
 from tests.classify.nodes import collect, make_request, reference
-from tests.classify.test_remote import scripted_node
+from tests.classify.test_remote import PATIENT, scripted_node
 
 
 def line(number, row, **change):
@@ -32,7 +32,7 @@ class JsonPeer:
     """A gateway spelled out in lines."""
 
     def __init__(self, address):
-        self.socket = socket.create_connection(address, timeout=10)
+        self.socket = socket.create_connection(address, timeout=60)
         self.file = self.socket.makefile("rb")
         self.hello = json.loads(self.file.readline())
 
@@ -156,7 +156,7 @@ def test_the_largest_line_fits():
 def test_nodes_that_do_not_fit(answer, text):
     with scripted_node(lambda peer: peer.sendall(answer)) as address:
         with pytest.raises(HandshakeError, match=text):
-            JsonClassifier.connect([address], LinkOptions(connect_timeout_s=2.0))
+            JsonClassifier.connect([address], PATIENT)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_node_that_lies_is_left(reply, json_node, small_bundle):
     rows = random_rows(1, 2)
     with scripted_node(script) as address:
         nodes = [address, json_node.address]
-        with JsonClassifier.connect(nodes, LinkOptions(connect_timeout_s=2.0)) as link:
+        with JsonClassifier.connect(nodes, PATIENT) as link:
             assert link.submit(make_request(1, small_bundle, rows))
             answer = collect(link, 1)[1]
             assert answer.probabilities.tobytes() == reference(small_bundle, rows).tobytes()
@@ -192,8 +192,7 @@ def test_a_node_that_lies_is_left(reply, json_node, small_bundle):
 
 
 def test_the_two_transports_do_not_mix(plain_node, json_node):
-    options = LinkOptions(connect_timeout_s=1.0)
     with pytest.raises(HandshakeError):
-        RemoteClassifier.connect([json_node.address], options)
+        RemoteClassifier.connect([json_node.address], PATIENT)
     with pytest.raises(Exception, match="does not answer"):
-        JsonClassifier.connect([plain_node.address], options)
+        JsonClassifier.connect([plain_node.address], LinkOptions(connect_timeout_s=1.0))
