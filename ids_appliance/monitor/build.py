@@ -7,9 +7,9 @@ from functools import partial
 import msgspec
 
 from ids_appliance.errors import MonitorError, SwitchDown
-from ids_appliance.monitor import commands, hosts, uplink, watchdog
+from ids_appliance.monitor import commands, hosts, watchdog
 from ids_appliance.monitor import links as kernel
-from ids_appliance.monitor.plan import Plan, plan
+from ids_appliance.monitor.plan import Plan, dismissed, plan
 from ids_appliance.monitor.record import Record, Records
 from ids_appliance.monitor.settings import Monitor
 from ids_appliance.monitor.steps import Step
@@ -91,11 +91,8 @@ class Building:
     def _retreat(self, todo: Plan) -> None:
         """Give the uplink back at once: nobody may be cut off because a later step failed."""
         was = todo.before.uplink
-        if was is None or was.confirmed:
-            return
-        uplink.undo(self.monitor.name, self.monitor.bridge.name, was, switch=self.switch)
-        self.records.write(msgspec.structs.replace(todo.before, uplink=None))
-        watchdog.tell(self.records, was.token)
+        if was is not None and not was.confirmed:
+            watchdog.give_back(self.records)
 
     def confirm(self) -> str:
         """Keep the moved uplink; return its name. Raises MonitorError."""
@@ -120,8 +117,6 @@ class Building:
                     f"{down}; then `down` once more: bridge {self.monitor.bridge.name} is still in "
                     "its database, all else is gone"
                 ) from down
-            if record and record.uplink:
-                watchdog.tell(self.records, record.uplink.token)
             self.records.remove()
             return tuple(removed)
 
@@ -129,11 +124,7 @@ class Building:
         """Yield what takes away what was recorded, and what only carries our mark."""
         name, mark = self.monitor.name, kernel.mark(self.monitor.name)
         if record and record.uplink:
-            was = record.uplink
-            yield Step(
-                (f"- uplink {was.interface}: its addresses and routes are back",),
-                partial(uplink.undo, name, record.bridge, was, switch=self.switch),
-            )
+            yield dismissed(record.uplink, self.records)
         yield from self._bridges(name)
         links = kernel.links()
         joined = set(record.hosts) if record else set()

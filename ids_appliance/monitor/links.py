@@ -42,6 +42,12 @@ class Address(msgspec.Struct, frozen=True):
         return f"{self.local}/{self.prefixlen}"
 
     @property
+    def network(self) -> str:
+        """Return the network that the address makes a route to, as the kernel prints it."""
+        found = ipaddress.ip_interface(f"{self.address or self.local}/{self.prefixlen}").network
+        return str(found if found.num_addresses > 1 else found.network_address)
+
+    @property
     def endless(self) -> bool:
         """Return whether it stays until somebody takes it away."""
         return self.valid_life_time == _FOREVER

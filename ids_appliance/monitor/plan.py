@@ -71,8 +71,10 @@ def plan(monitor: Monitor, switch: Switch, records: Records, *, waiting: bool = 
     remade = {one.host.bridge_end for one in views if not one.intact} | absent
     gone = {name for name in remade if picture.port(name) is not None}
     given = monitor_without(monitor, absent)
-    steps = [*_dismissed(monitor, record, switch)]
-    steps += ports.loosen(given, picture, gone).steps(switch)
+    steps = [*ports.loosen(picture, gone).steps(switch)]
+    if record and record.uplink and record.uplink.interface != monitor.uplink.interface:
+        steps.append(dismissed(record.uplink, records))
+        gone.add(record.uplink.interface)
     steps += _orphans(known - joined, joined, mark, links)
     steps += [step for one in views for step in hosts.steps(one, mark)]
     joining = ports.bridge_and_ports(given, picture, gone)
@@ -80,7 +82,7 @@ def plan(monitor: Monitor, switch: Switch, records: Records, *, waiting: bool = 
     moving: list[Step] = []
     guard: list[Step] = []
     if was is not None:
-        moving = list(uplink.steps(monitor, was, links=links, picture=picture, switch=switch))
+        moving = list(uplink.steps(monitor, was, there=links, picture=picture, switch=switch))
         guard = list(_guard(was, monitor, records)) if moving else []
     if moving:
         steps += [*joining.steps(switch), *_addresses(monitor, record, links)]
@@ -162,14 +164,16 @@ def _uplink(monitor: Monitor, record: Record | None, links: Mapping[str, Link]) 
     return uplink.united(known, found) if links[name].addresses() else known
 
 
-def _dismissed(monitor: Monitor, record: Record | None, switch: Switch) -> Iterator[Step]:
-    """Yield what gives an uplink back that the settings no longer name."""
-    was = record.uplink if record else None
-    if record and was and was.interface != monitor.uplink.interface:
-        yield Step(
-            (f"- uplink {was.interface}: its addresses and routes go back to it",),
-            partial(uplink.undo, monitor.name, record.bridge, was, switch=switch),
-        )
+def dismissed(was: Before, records: Records) -> Step:
+    """Return what gives an uplink back."""
+    return Step(
+        (f"- uplink {was.interface}: its addresses and routes go back to it",),
+        partial(_give_back, records),
+    )
+
+
+def _give_back(records: Records) -> None:
+    watchdog.give_back(records)
 
 
 def _orphans(

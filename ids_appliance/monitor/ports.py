@@ -40,6 +40,7 @@ class Transaction:
 
 def _commit(switch: Switch, words: list[str]) -> None:
     switch.vsctl(*words)
+    switch.settled()
 
 
 def refuse_foreign(monitor: Monitor, picture: Picture) -> None:
@@ -91,7 +92,7 @@ def datapath(monitor: Monitor, bridge: BridgeRow | None) -> str:
     return wanted
 
 
-def loosen(monitor: Monitor, picture: Picture, remade: set[str]) -> Transaction:
+def loosen(picture: Picture, remade: set[str]) -> Transaction:
     """Return what takes ports out whose cable is made anew: the switch would go on listening at
     the interface that is no more, without a word (seen with the userspace datapath)."""
     change = Transaction()

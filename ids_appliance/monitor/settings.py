@@ -94,7 +94,7 @@ class Monitor(Section, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: str = "monitor"
     """Marks what is ours in Open vSwitch and in the kernel: two monitors need two names."""
-    run_dir: str = "/run/ids-appliance/monitor"
+    run_dir: str = "/run/ids-appliance-monitor"
     """Records of what was made, and of the uplink as it was before."""
     ovs_run_dir: str = ""
     """Directory of Open vSwitch's sockets; empty: $OVS_RUNDIR, or the system's."""

@@ -133,7 +133,8 @@ class Switch:
         except MonitorError as error:
             if "database connection failed" in str(error):
                 raise _down("its database does not answer") from error
-            raise MonitorError(str(error).removeprefix("ovs-vsctl ")) from error
+            said = str(error).rpartition("ovs-vsctl: ")[2]
+            raise MonitorError(f"Open vSwitch refused a change: {said}") from error
 
     def require(self) -> None:
         """Raise SwitchDown where the database or the switch does not answer."""
@@ -142,6 +143,11 @@ class Switch:
             commands.run("ovs-appctl", "--timeout=5", "version", env=self.env)
         except MonitorError as error:
             raise _down("its database runs, but ovs-vswitchd does not") from error
+
+    def settled(self) -> None:
+        """Wait until flows of before the last change are gone from the datapath: a mirror would
+        go on with its former selection for a while (ovs-vswitchd(8), revalidator)."""
+        commands.run("ovs-appctl", "--timeout=20", "revalidator/wait", env=self.env)
 
     def picture(self) -> Picture:
         """Return what is in the database now. Raises MonitorError, SwitchDown."""

@@ -14,7 +14,7 @@ import msgspec
 
 from ids_appliance.errors import MonitorError, SwitchDown
 from ids_appliance.monitor import commands
-from ids_appliance.monitor.links import Address, Link
+from ids_appliance.monitor.links import Address, Link, links
 from ids_appliance.monitor.record import Before
 from ids_appliance.monitor.settings import Monitor
 from ids_appliance.monitor.steps import Step
@@ -26,13 +26,13 @@ _KERNELS: Final = {"local", "broadcast", "anycast", "multicast"}
 """Types of routes that come and go with an address."""
 
 
-def refuse(monitor: Monitor, links: Mapping[str, Link], picture: Picture) -> None:
+def refuse(monitor: Monitor, there: Mapping[str, Link], picture: Picture) -> None:
     """Raise MonitorError where the uplink cannot become a port of the bridge."""
     name = monitor.uplink.interface
-    link = links.get(name)
+    link = there.get(name)
     if link is None:
-        there = ", ".join(sorted(one for one in links if one != "lo"))
-        raise MonitorError(f"there is no interface {name!r} for the uplink: there are {there}")
+        names = ", ".join(sorted(one for one in there if one != "lo"))
+        raise MonitorError(f"there is no interface {name!r} for the uplink: there are {names}")
     if link.link_type != "ether":
         raise MonitorError(f"uplink {name!r} is no Ethernet interface ({link.link_type})")
     port = picture.port(name)
@@ -56,7 +56,7 @@ def before(link: Link) -> Before:
     return Before(
         interface=name,
         addresses=tuple(addresses),
-        routes=tuple(_routes(name)),
+        routes=tuple(_routes(link)),
         disable_ipv6=_sysctl(name).read_text().strip() if _sysctl(name).exists() else "",
         up=link.up,
         token=secrets.token_hex(8),
@@ -94,9 +94,13 @@ def _address(one: Address, name: str) -> str:
     return " ".join(words)
 
 
-def _routes(name: str) -> Iterator[str]:
-    """Yield lines that make an interface's routes again, those on the link first."""
-    lines = []
+def _routes(link: Link) -> Iterator[str]:
+    """Yield lines that make an interface's routes again, those on the link first.
+
+    Without those that come with an address: the kernel makes them, once for each interface.
+    """
+    name, lines = link.ifname, []
+    automatic = {one.network for one in link.addr_info if not one.noprefixroute}
     for family in ("-4", "-6"):
         rows = commands.json("ip", "-j", "-d", family, "route", "show", "table", "all", "dev", name)
         for row in rows:
@@ -105,8 +109,10 @@ def _routes(name: str) -> Iterator[str]:
                     f"uplink {name!r}: the route to {row.get('dst')} has several next hops, which "
                     "cannot be moved as one: replace it by a simple one"
                 )
-            link_local = str(row.get("dst", "")).startswith(("fe80::", "ff00::"))
-            if row.get("type", "unicast") not in _KERNELS and not link_local:
+            dst = str(row["dst"])
+            made = row.get("protocol") == "kernel" and dst in automatic
+            link_local = dst.startswith(("fe80::", "ff00::"))
+            if row.get("type", "unicast") not in _KERNELS and not link_local and not made:
                 lines.append(("gateway" in row or "via" in row, _route(row, family)))
     yield from (line for _, line in sorted(lines, key=lambda one: one[0]))
 
@@ -139,29 +145,34 @@ def _route(row: dict[str, Any], family: str) -> str:
 
 
 def steps(
-    monitor: Monitor, was: Before, *, links: Mapping[str, Link], picture: Picture, switch: Switch
+    monitor: Monitor, was: Before, *, there: Mapping[str, Link], picture: Picture, switch: Switch
 ) -> Iterator[Step]:
     """Yield the move as one step, unless everything is on the bridge already."""
     name, bridge = was.interface, monitor.bridge.name
     port = picture.port(name)
-    if port and is_marked(port, monitor.name) and _moved(was, links, bridge):
+    if port and is_marked(port, monitor.name) and _moved(was, there, bridge):
         return
-    count = f"{len(was.addresses)} addresses and {len(was.routes)} routes"
+    moving = sum(not _stays(line) for line in was.addresses)
+    count = f"{moving} addresses and {len(was.routes)} routes"
     yield Step(
         (f"~ uplink {name}: port of {bridge}, {count} move to {bridge}",),
-        partial(_move, monitor, was, links=links, switch=switch),
+        partial(_move, monitor, was, mac=there[name].address, switch=switch),
     )
 
 
-def _moved(was: Before, links: Mapping[str, Link], bridge: str) -> bool:
+def _moved(was: Before, there: Mapping[str, Link], bridge: str) -> bool:
     """Return whether nothing is left on the interface, and all that left is on the bridge."""
-    left = [one for one in links[was.interface].addr_info if one.scope != "link"]
-    if left or bridge not in links or not links[bridge].up:
+    if there[was.interface].addresses() or bridge not in there or not there[bridge].up:
         return False
-    there = {_key(_address(one, bridge)) for one in links[bridge].addr_info}
-    routes = {_key(line) for line in _routes(bridge)}
-    wanted = {_key(line) for line in was.addresses if " scope link" not in line}
-    return wanted <= there and {_key(line) for line in was.routes} <= routes
+    addresses = {_key(_address(one, bridge)) for one in there[bridge].addr_info}
+    wanted = {_key(line) for line in was.addresses if not _stays(line)}
+    routes = {_key(line) for line in _routes(there[bridge])}
+    return wanted <= addresses and {_key(line) for line in was.routes} <= routes
+
+
+def _stays(line: str) -> bool:
+    """Return whether a line is about a link-local address: the bridge makes its own."""
+    return " scope link" in line
 
 
 def _key(line: str) -> str:
@@ -174,17 +185,15 @@ def _key(line: str) -> str:
     return " ".join([words[2], words[3], *pairs])
 
 
-def _move(monitor: Monitor, was: Before, *, links: Mapping[str, Link], switch: Switch) -> None:
+def _move(monitor: Monitor, was: Before, *, mac: str, switch: Switch) -> None:
     name, bridge = was.interface, monitor.bridge.name
-    mac = links[name].address
     switch.vsctl(
         *("--", "set", "Bridge", bridge, f'other_config:hwaddr="{mac}"'),
         *("--", "--may-exist", "add-port", bridge, name),
         *("--", "set", "Port", name, marked(monitor.name)),
     )
     lines = [f"link set dev {name} up", f"link set dev {bridge} up"]
-    # A link-local address belongs to an interface: the bridge makes its own.
-    lines += [_on(bridge, line) for line in was.addresses if " scope link" not in line]
+    lines += [_on(bridge, line) for line in was.addresses if not _stays(line)]
     lines += [_on(bridge, line) for line in was.routes]
     commands.batch([*lines, f"addr flush dev {name}"])
     if was.disable_ipv6:
@@ -208,7 +217,8 @@ def undo(monitor_name: str, bridge: str, was: Before, *, switch: Switch) -> None
     except SwitchDown as error:
         down = error  # without the switch the addresses still are better where they were
     name = was.interface
-    if not Path("/sys/class/net", name).exists():
+    there = links()
+    if name not in there:
         return  # a USB adapter that was pulled out
     words = [line.split() for line in was.addresses]
     lines = [f"addr del {_subject(one)} dev {bridge}" for one in words]
@@ -216,7 +226,7 @@ def undo(monitor_name: str, bridge: str, was: Before, *, switch: Switch) -> None
         _on(bridge, line).replace("route replace", "route del", 1).replace(" onlink", "")
         for line in reversed(was.routes)
     ]
-    if Path("/sys/class/net", bridge).exists():
+    if bridge in there:
         text = "".join(f"{line}\n" for line in lines)
         # What is not there any more cannot be taken away: that is no reason to stop.
         commands.run("ip", "-force", "-batch", "-", text=text, check=False)

@@ -87,20 +87,29 @@ def _concerned(records: Records, token: str) -> bool:
 def _undo(records: Records, token: str) -> bool:
     if not _concerned(records, token):
         return False
-    record = records.read()
-    assert record is not None and record.uplink is not None
-    was = record.uplink
     try:
-        uplink.undo(record.name, record.bridge, was, switch=Switch(record.ovs_run_dir))
+        name = give_back(records)
     except MonitorError as error:
         syslog.syslog(syslog.LOG_ERR, f"ids-appliance monitor: {error}")
         raise
-    records.write(msgspec.structs.replace(record, uplink=None))
-    syslog.syslog(
-        syslog.LOG_WARNING,
-        f"ids-appliance monitor: nobody confirmed: {was.interface} has its addresses again",
-    )
+    text = f"ids-appliance monitor: nobody confirmed: {name} has its addresses again"
+    syslog.syslog(syslog.LOG_WARNING, text)
     return True
+
+
+def give_back(records: Records) -> str:
+    """Undo the move of the recorded uplink, and forget it; return its name, "" for none.
+
+    Raises MonitorError: it is recorded still.
+    """
+    record = records.read()
+    if record is None or record.uplink is None:
+        return ""
+    was = record.uplink
+    uplink.undo(record.name, record.bridge, was, switch=Switch(record.ovs_run_dir))
+    records.write(msgspec.structs.replace(record, uplink=None))
+    tell(records, was.token)
+    return was.interface
 
 
 def confirm(records: Records) -> str:

@@ -31,6 +31,8 @@ class PrivateSwitch:
 
     directory: Path
     namespace: str | None
+    within: tuple[str, ...] = ()
+    """Words in front of every command instead, such as those of nsenter(1)."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -51,7 +53,8 @@ class PrivateSwitch:
 
     def words(self, *words: str) -> list[str]:
         """Return the words that run a command where the switch lives."""
-        return ["ip", "netns", "exec", self.namespace, *words] if self.namespace else [*words]
+        inside = ("ip", "netns", "exec", self.namespace) if self.namespace else self.within
+        return [*inside, *words]
 
     def run(self, *words: str) -> str:
         """Run a command that has to succeed where the switch lives; return what it printed."""
@@ -84,13 +87,15 @@ def require() -> None:
 
 
 @contextmanager
-def private_switch(directory: Path, *, namespace: str | None = None) -> Iterator[PrivateSwitch]:
+def private_switch(
+    directory: Path, *, namespace: str | None = None, within: tuple[str, ...] = ()
+) -> Iterator[PrivateSwitch]:
     """Start ovsdb-server and ovs-vswitchd with everything of theirs in `directory`."""
     require()
     directory.mkdir(parents=True, exist_ok=True)
     # A socket's path has 107 characters at most; pytest's directories can be longer.
     assert len(str(directory / "db.sock")) < 100, "choose a shorter directory"
-    switch = PrivateSwitch(directory, namespace)
+    switch = PrivateSwitch(directory, namespace, within)
     switch.run("ovsdb-tool", "create", str(directory / "conf.db"), str(SCHEMA))
     started: list[subprocess.Popen[bytes]] = []
     try:
