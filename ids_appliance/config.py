@@ -144,6 +144,19 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """IPv4-to-MAC bindings learned from ARP and DHCP."""
 
 
+class Zeek(Section, frozen=True, forbid_unknown_fields=True):
+    """Zeek as the prescreener, where trigger.kind is "zeek"; what it counts by is [trigger]'s."""
+
+    log: str = "/run/ids-appliance-zeek/trigger.log"
+    """Where it writes its triggers."""
+    silence_s: Annotated[float, Meta(ge=2, le=3600)] = 5.0
+    """It signs once a second; without a line for so long our own rules prescreen."""
+    mirror_pps: Annotated[int, Meta(ge=100, le=1_000_000)] = 5_000
+    """Packets a second that are copied to it at most; past that it rests and says so."""
+    mirror_burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
+    """How many may come at once."""
+
+
 class Window(Section, frozen=True, forbid_unknown_fields=True):
     """The elevated-scrutiny window."""
 
@@ -374,6 +387,7 @@ class Config(Section, frozen=True, forbid_unknown_fields=True):
     leases: str = "/var/lib/misc/dnsmasq.leases"
     """dnsmasq's lease file, for the names of other devices; empty: none is read."""
     trigger: Trigger = Trigger()
+    zeek: Zeek = Zeek()
     window: Window = Window()
     policy: Policy = Policy()
     enforce: Enforce = Enforce()

@@ -78,8 +78,8 @@ def _texts(config: Config) -> Iterator[str]:
 
 def _trigger(config: Config) -> Iterator[str]:
     trigger = config.trigger
-    if trigger.kind == "zeek":
-        yield 'trigger.kind = "zeek" is not there yet: "embedded" has the same four rules'
+    if not config.zeek.log.startswith("/") or "\0" in config.zeek.log:
+        yield f"zeek.log = {config.zeek.log!r}: an absolute path is expected"
     yield from _refused("trigger.bindings", trigger.bindings, texts.address)
     for text in trigger.bindings:
         if ":" in text:

@@ -22,6 +22,7 @@ from ids_appliance.gateway.enforcement import Answer, Enforcement
 from ids_appliance.gateway.healing import Healing
 from ids_appliance.gateway.keeper import Keeper
 from ids_appliance.gateway.network import Interfaces, known_hosts
+from ids_appliance.gateway.prescreen import Prescreen
 from ids_appliance.gateway.protection import layout_above, protected_sets, router_macs
 from ids_appliance.gateway.sockets import panicked
 from ids_appliance.gateway.stages import make_enforcer, make_policy
@@ -36,7 +37,7 @@ from ids_appliance.policy.ledger import Effect, Ledger
 from ids_appliance.policy.protect import Protection
 from ids_appliance.telemetry.devices import Devices
 from ids_appliance.telemetry.events import EventLog
-from ids_appliance.trigger import embedded, filter
+from ids_appliance.trigger import filter
 from ids_appliance.trigger.manual import ManualTrigger
 from ids_appliance.trigger.sample import SampleTrigger
 from ids_appliance.trigger.window import Change
@@ -149,7 +150,14 @@ class Gateway:
 
     def _wire(self, stack: ExitStack) -> None:
         config, clocks = self.config, self.clocks
-        screen = embedded.build(config.trigger)
+        self.prescreen = Prescreen(
+            config,
+            wall_ns=clocks.wall_ns,
+            networks=lambda: self._found_now.networks,
+            on_change=lambda state, line: self.stories.health("zeek", state, line),
+        )
+        stack.callback(self.prescreen.close)
+        screen = self.prescreen.screen
         guard = Guard(self.protection, AllowList())
         clock = Clock(now=clocks.monotonic_ns, wall=clocks.wall_ns)
         self.ledger = Ledger(
@@ -175,7 +183,7 @@ class Gateway:
         stack.callback(self.kernel.close)
         self.manual = ManualTrigger()
         parts = Parts(
-            screen=screen,
+            screen=self.prescreen.speaking,
             policy=make_policy(
                 config.policy,
                 self.classifier.grid.model_id,
@@ -184,7 +192,7 @@ class Gateway:
             ledger=self.ledger,
             kernel=self.kernel,
             ifindex=self.interfaces.index,
-            triggers=(self.manual, SampleTrigger(config.window)),
+            triggers=(self.manual, SampleTrigger(config.window), *self.prescreen.triggers),
         )
         self.screen = screen
         self.healing = Healing(
@@ -317,6 +325,7 @@ class Gateway:
             | asked
             | {f"rule_{name}": n for name, n in self._rules.items()}
             | self.healing.counters()
+            | self.prescreen.counters()
             | self.more_counters()
             | self.appliance.counters()
             | self.pipeline.counters()
@@ -384,7 +393,7 @@ class Gateway:
 
     def _filter(self, closed: bool) -> None:
         """While the window is closed the kernel passes only what the rules need."""
-        if self.config.window.socket_filter and self.config.trigger.kind == "embedded":
+        if self.config.window.socket_filter and self.prescreen.counts:
             if closed != self._filtered:
                 self._filtered = closed
                 self.screen.set_sampling(closed)

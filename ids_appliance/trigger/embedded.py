@@ -1,7 +1,8 @@
 """The configuration's section [trigger] in, the compiled prescreener that counts by it out.
 
-The rules and their semantics are in docs/triggers.md. Where the kind of trigger is not `embedded`,
-the screen still says who is who (types.Standing, bindings, devices), but no rule of it fires.
+The rules and their semantics are in docs/triggers.md. Where the kind of trigger is `always` or
+`manual`, the screen still says who is who (types.Standing, bindings, devices), but no rule of it
+fires; behind Zeek its rules count on (trigger/standin.py).
 """
 
 import ipaddress
@@ -32,7 +33,7 @@ def event(fired: tuple[str, str, int, int, bytes | None, str, bool]) -> TriggerE
 
 def settings(trigger: Trigger) -> dict[str, float]:
     """Return every setting of _screen.SETTINGS; a count of 0 turns a rule off."""
-    embedded = trigger.kind == "embedded"
+    embedded = trigger.kind in ("embedded", "zeek")
     dos, scan, mirai, arp, slow = (
         trigger.dos,
         trigger.port_scan,

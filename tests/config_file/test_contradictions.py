@@ -59,7 +59,7 @@ def test_nothing_is_wrong_with_a_good_one(start) -> None:
         ("enforce.openflow.target", "ssl:n:6654", "enforce.openflow.target = ssl:... needs"),
         ("enforce.openflow", config.OpenFlow(bridge="s1", target="unix:/x"), "enforce.openflow.br"),
         ("enforce.openflow.uplinks", ("a b/",), "enforce.openflow.uplinks: 'a b/' is not the name"),
-        ("trigger.kind", "zeek", 'trigger.kind = "zeek" is not there yet'),
+        ("zeek.log", "trigger.log", "zeek.log = 'trigger.log': an absolute path"),
         ("trigger.bindings", {"192.0.2.300": "02:00:5e:00:53:01"}, "trigger.bindings: '192.0.2.3"),
         ("trigger.bindings", {"::1": "02:00:5e:00:53:01"}, "trigger.bindings: '::1': bindings are"),
         ("trigger.bindings", {"192.0.2.1": "x"}, "trigger.bindings: 'x' is not a MAC"),
