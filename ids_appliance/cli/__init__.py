@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "ids_appliance.cli.demo",
     "doctor": "ids_appliance.cli.doctor",
     "enforce": "ids_appliance.cli.enforce",
+    "evaluate": "ids_appliance.cli.evaluate",
     "events": "ids_appliance.cli.events",
     "extract": "ids_appliance.cli.extract",
     "features": "ids_appliance.cli.features",
@@ -61,6 +62,7 @@ THEMES = {
         "features",
         "extract",
         "train",
+        "evaluate",
         "inspect",
         "kdd",
     ),
@@ -68,7 +70,7 @@ THEMES = {
 """Theme of the main help -> its commands, in the order in which they are met."""
 
 
-EXTRAS = {"extract": "train", "kdd": "train", "train": "train"}
+EXTRAS = {"evaluate": "train", "extract": "train", "kdd": "train", "train": "train"}
 """Command name -> extra of the package that it needs, where it needs one."""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ids_appliance import assemble
 from ids_appliance._evidence import canonical_senders
@@ -45,6 +46,8 @@ from ids_appliance.types import (
 INTERFACE: Final = "capture"
 """What a capture's only interface is called; its index is 0."""
 MAX_SENDERS: Final = 1_000_000
+PAUSE_NS: Final = 60 * 10**9
+"""Who is silent for longer is not there meanwhile: device-days are of active time."""
 LABELS: Final = 4
 """Benign, malicious, related (a victim's answer, diverted traffic), not known."""
 BENIGN, MALICIOUS, RELATED, UNKNOWN = range(LABELS)
@@ -86,6 +89,9 @@ class Sent:
     flooding: set[bytes] = field(default_factory=set)
     """FLOOD records that its malicious frames were part of."""
     first_malicious_ns: int | None = None
+    last_ns: int | None = None
+    active_ns: int = 0
+    """Time between its frames, pauses longer than PAUSE_NS left out."""
 
     @property
     def attacker(self) -> bool:
@@ -232,6 +238,7 @@ class _Watch:
         unique, first, whose = np.unique(keys, return_index=True, return_inverse=True)
         counts = np.zeros((len(unique), LABELS), np.int64)
         np.add.at(counts, (whose, labels[acting]), 1)
+        active, first_ns, last_ns = _active(times[acting], whose, len(unique))
         malicious = labels[acting] == MALICIOUS
         slots = (batch.frames["standing"][acting] & int(Standing.FLOOD)) >> 4
         floods = dict(self._appliance.parts.screen.floods()) if slots.any() else {}
@@ -241,6 +248,9 @@ class _Watch:
                 continue
             sent = result.senders.setdefault(who, Sent())
             sent.frames = [a + int(b) for a, b in zip(sent.frames, counts[i], strict=True)]
+            pause = 0 if sent.last_ns is None else int(first_ns[i]) - sent.last_ns
+            sent.active_ns += int(active[i]) + (pause if 0 < pause <= PAUSE_NS else 0)
+            sent.last_ns = int(last_ns[i])
             if counts[i, MALICIOUS] == 0:
                 continue
             its = malicious & (whose == i)
@@ -249,6 +259,20 @@ class _Watch:
             for slot in np.unique(slots[its]).tolist():
                 if slot in floods:
                     sent.flooding.add(floods[slot])
+
+
+def _active(
+    times: npt.NDArray[Any], whose: npt.NDArray[Any], senders: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return (senders,) the time between the frames of each, its first and its last time, ns."""
+    order = np.lexsort((times, whose))
+    own, at = whose[order], times[order].astype(np.int64)
+    gaps = np.diff(at)
+    gaps[(own[1:] != own[:-1]) | (gaps > PAUSE_NS)] = 0
+    active = np.zeros(senders, np.int64)
+    np.add.at(active, own[1:], gaps)
+    bounds = np.searchsorted(own, np.arange(senders + 1))
+    return active, at[bounds[:-1]], at[bounds[1:] - 1]
 
 
 class Replay:

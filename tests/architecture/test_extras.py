@@ -19,7 +19,7 @@ MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfil
     "os_ken",
 }
 NEED_MONITOR = {"ids_appliance.monitor.controller"}
-NEED_TRAIN = {f"ids_appliance.cli.{stem}" for stem in ("extract", "kdd", "train")} | {
+NEED_TRAIN = {f"ids_appliance.cli.{stem}" for stem in ("evaluate", "extract", "kdd", "train")} | {
     f"ids_appliance.train.{stem}"
     for stem in (
         "agreement",
@@ -32,6 +32,11 @@ NEED_TRAIN = {f"ids_appliance.cli.{stem}" for stem in ("extract", "kdd", "train"
         "kdd.judging",
         "parts",
         "scale",
+        "study.audit",
+        "study.learning",
+        "study.scores",
+        "study.splits",
+        "study.study",
         "tables",
         "training",
     )

@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "assemble": BELOW_TOP,
     "gateway": BELOW_TOP | {"root"},
     "monitor": BELOW_TOP,
-    "train": BELOW_TOP,
+    # What a model is worth shows when the whole appliance is replayed with it.
+    "train": BELOW_TOP | {"root", "gateway"},
     "lab": BELOW_TOP | {"root", "gateway", "monitor"},
     "bench": BELOW_TOP | {"root"},
     "dashboard": BELOW_TOP | {"root"},

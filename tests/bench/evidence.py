@@ -98,6 +98,13 @@ def priors(setup: Setup, labels: Path) -> dict[str, float]:
     # each. With what a trigger may weigh at most, the forest has to agree about one cell, not more.
     result["dos"] = round(least_upper(setup.policy) - setup.policy.clip - 0.1, 1)
     print(f"dos weighs {result['dos']}: as much as a trigger may")
+    # A sweep on a switched network is mostly ARP for nobody, and few SYNs a second: measured alone
+    # (few cases), its prior asked for five of them. What the forest has to say beside a scan or a
+    # sweep is one whole cell, that is three packets.
+    one_cell = least_upper(setup.policy) - setup.policy.cell_weight * setup.policy.clip
+    for rule in ("port_scan", "mirai"):
+        result[rule] = max(result[rule], round(one_cell, 1))
+        print(f"{rule} weighs {result[rule]}: it leaves one whole cell to the forest")
     return result
 
 

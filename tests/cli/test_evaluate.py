@@ -1,0 +1,57 @@
+"""`ids-appliance evaluate`: small captures in, the whole report out, twice the same."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ids_appliance.cli import main
+from tests.train.captures import make_data
+
+FEW = ["--trees", "4", "--leaves", "8", "--folds", "2", "--jobs", "1", "--features", "all"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("captures")
+    make_data(root, n=60)
+    return root
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+def test_the_report_has_every_part_and_a_second_run_gives_the_same(data, tmp_path):
+    first = run("--data", data, "--out", tmp_path / "out", *FEW)
+    assert first.exit_code == 0, first.output
+    made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert {"evaluation.json", "evaluation.md", "evaluation.html"} <= made.keys()
+    result = json.loads(made["evaluation.json"])
+    assert list(result["splits"]) == ["random", "capture", "origin"]
+    assert result["packets"]["origins"] == 4 and result["splits"]["origin"]["folds"] == 4
+    assert len(result["features"]) == 60 and set(result["ablations"]) >= {"ports", "ttl"}
+    assert [row["file"] for row in result["captures"]] != []
+    assert result["summary"]["runs"]["appliance"]["families"]["DoS"]["culprits"] == 4
+    page = made["evaluation.md"].decode()
+    for part in ("whole origins left out", "ordinary senders accused", "## Shortcuts", "without"):
+        assert part in page
+    assert b"<table>" in made["evaluation.html"]
+    again = run("--data", data, "--out", tmp_path / "out", *FEW)
+    assert again.output == first.output
+    assert (tmp_path / "out" / "evaluation.json").read_bytes() == made["evaluation.json"]
+
+
+def test_only_what_is_asked_for(data, tmp_path):
+    asked = ["--split", "origin", "--no-replay", "--no-ablations", "--no-audit"]
+    made = run("--data", data, "--out", tmp_path / "out", *FEW, *asked)
+    assert made.exit_code == 0, made.output
+    result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert list(result["splits"]) == ["origin"]
+    assert not {"captures", "features", "ablations"} & result.keys()
+
+
+def test_no_directory_is_one_line(tmp_path):
+    made = run("--data", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert made.exit_code == 2 and "is not a directory" in made.output
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""Studies: splits, figures, replays and the report."""
