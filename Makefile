@@ -63,8 +63,9 @@ models: $(VENV)/stamp-dev ## train the bundles of models/ anew on the captures i
 	@$(BIN)/ids-appliance train --data "$(IDS_DATA)" --only-shippable \
 		--features all --out models/iot-all60
 
-parity: $(VENV)/stamp-dev ## prove that models/ equal scikit-learn on every packet in IDS_DATA
+parity: $(VENV)/stamp-dev ## prove that models/ and every family judge as their libraries do
 	@$(BIN)/python -m tests.parity
+	@$(BIN)/python -m tests.parity --family each --features top20 --features all
 
 format: $(VENV)/stamp-dev ## let ruff format the Python files
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -11,13 +11,14 @@ import pytest
 import ids_appliance
 from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
 from ids_appliance.capture.file import CaptureFile
-from ids_appliance.classify.bundle import Bundle, save_bundle
+from ids_appliance.classify.bundle import Bundle, make_bundle, save_bundle
 from ids_appliance.classify.jsonlink import JsonClassifier
 from ids_appliance.classify.local import LocalClassifier
 from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.pipeline import Limits, Pipeline
 from ids_appliance.schema import N_FEATURES
 from ids_appliance.types import SENDER, Classifier, FrameBatch, JudgedBatch, Outcome
+from tests.bundles import random_members
 from tests.classify.nodes import NodeProcess
 
 CAPTURE = Path(ids_appliance.__file__).parent / "demo" / "lan.pcap.gz"
@@ -100,6 +101,24 @@ def test_modes_agree_to_the_last_bit(
     assert through_pipeline(CAPTURE, LocalClassifier(small_bundle)).tobytes() == expected.tobytes()
     options = ("--plaintext", "--transport", transport)
     node = NodeProcess(model, tmp_path / "log", options=options)
+    try:
+        kind = JsonClassifier if transport == "json" else RemoteClassifier
+        found = through_pipeline(CAPTURE, kind.connect([node.address], PATIENT))
+    finally:
+        node.close()
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("transport", ["binary", "json"])
+def test_modes_agree_about_a_vote_with_a_linear_member(transport: str, tmp_path: Path) -> None:
+    # All 60 columns at full resolution: the largest grid there can be.
+    vote = make_bundle(random_members(4, features=list(range(N_FEATURES))), 0.5, card={})
+    save_bundle(vote, tmp_path / "vote")
+    expected = offline(CAPTURE, vote)
+    assert len(np.unique(expected)) > 100
+    assert through_pipeline(CAPTURE, LocalClassifier(vote)).tobytes() == expected.tobytes()
+    options = ("--plaintext", "--transport", transport)
+    node = NodeProcess(tmp_path / "vote", tmp_path / "log", options=options)
     try:
         kind = JsonClassifier if transport == "json" else RemoteClassifier
         found = through_pipeline(CAPTURE, kind.connect([node.address], PATIENT))

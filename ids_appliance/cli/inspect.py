@@ -25,8 +25,9 @@ def command(bundle: str, as_json: bool, grid: bool) -> None:
     forest = model.forest
     click.echo(f"model       {model.grid.model_id.hex()}")
     click.echo(f"threshold   malicious if the probability is greater than {model.grid.threshold}")
+    click.echo(f"judged by   {', '.join(forest.members)}")
     click.echo(
-        f"forest      {forest.n_trees} trees, {forest.n_nodes} nodes, {forest.n_leaves} leaves"
+        f"trees       {forest.n_trees}, with {forest.n_nodes} nodes, {forest.n_leaves} leaves"
     )
     click.echo(
         f"features    {len(model.card['features'])} trained on, {forest.n_features} asked for"

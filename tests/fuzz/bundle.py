@@ -20,11 +20,13 @@ from ids_appliance._forest import ARRAYS
 from ids_appliance.classify.bundle import load_bundle, make_bundle, save_bundle
 from ids_appliance.errors import BundleError
 from ids_appliance.schema import SCHEMA_HASH
-from tests.bundles import random_bundle, random_rows
+from tests.bundles import random_bundle, random_members, random_rows
 from tests.reference import forest as twin
 
 NAMES = sorted(ARRAYS)
 BASE = random_bundle(5, n_trees=3, n_leaves=6, features=[2, 4, 40], max_cuts=6)
+VOTE = random_members(5, n_trees=2, n_leaves=4, features=[2, 5, 40])
+VOTE_NAMES = sorted(VOTE)
 ROWS = random_rows(1, 4)
 ROOM = Path(tempfile.mkdtemp(prefix="fuzz-bundle-"))
 atexit.register(shutil.rmtree, ROOM, ignore_errors=True)
@@ -37,15 +39,17 @@ def fuzz(data: bytes) -> None:
     """First byte: the rest is the card, the arrays' file, or edits of the arrays themselves."""
     if not data:
         return
-    mode, rest = data[0] % 4, data[1:]
+    mode, rest = data[0] % 5, data[1:]
     if mode == 0:
         load(rest, ARRAYS_NPZ)
     elif mode == 1:
         load(CARD, rest)
     elif mode == 2:
         load(signed_card(rest), rest)
+    elif mode == 3:
+        structure(rest, BASE.arrays, NAMES)
     else:
-        structure(rest)
+        structure(rest, VOTE, VOTE_NAMES)
 
 
 def load(card: bytes, arrays: bytes) -> None:
@@ -79,12 +83,12 @@ def signed_card(content: bytes) -> bytes:
     return json.dumps(card).encode()
 
 
-def structure(edits: bytes) -> None:
+def structure(edits: bytes, model, names: list[str]) -> None:
     """Apply edits of 4 bytes (array and kind, place, value) to a valid model; make and judge it."""
-    arrays = {name: array.copy() for name, array in BASE.arrays.items()}
+    arrays = {name: array.copy() for name, array in model.items()}
     for at in range(0, len(edits) - 3, 4):
         which, place, low, high = edits[at : at + 4]
-        name, kind = NAMES[which % len(NAMES)], which // len(NAMES)
+        name, kind = names[which % len(names)], which // len(names)
         array = arrays[name]
         if kind % 8 == 7:  # another length
             arrays[name] = np.resize(array, place) if len(array) else array
@@ -133,3 +137,6 @@ def seeds() -> Iterator[bytes]:
     for which in range(len(NAMES)):
         for kind in (0, 5, 6, 7):
             yield bytes([3, which + kind * len(NAMES), 1, 2, 0])
+    for which in range(len(VOTE_NAMES)):
+        for kind in (0, 5, 6, 7):
+            yield bytes([4, which + kind * len(VOTE_NAMES), 1, 2, 0])
