@@ -213,6 +213,7 @@ def _counted(
         found[path.name] = counts
     if added and not matched:
         raise LabelError(
-            "nothing written: no frame is of that attack: look at --from, --to and --during"
+            "nothing written: no frame is of that attack that earlier rules leave over: look at "
+            "--from, --to and --during; --replace forgets earlier rules"
         )
     return found
