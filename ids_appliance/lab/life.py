@@ -172,7 +172,7 @@ def lease(lab: Lab, host: str, what: Lease, seconds: float) -> Thread:
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
             udp.bind(("0.0.0.0", 68))
-            udp.settimeout(1.0)
+            udp.settimeout(4.0)  # RFC 2131, 4.1: the first repetition comes after four
             while not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     udp.sendto(_dhcp(mac, 1), ("255.255.255.255", 67))

@@ -66,7 +66,7 @@ def test_the_living_are_left_alone(child) -> None:
 def test_gone_after_a_signal(child, number: int) -> None:
     process, name, tool = child
     process.send_signal(number)
-    process.wait(10)
+    process.wait(60)
     assert name not in present()
     wait_for(lambda: gone(tool))
 

