@@ -43,6 +43,7 @@ COMMANDS = {
     "why": "ids_appliance.cli.why",
     "window": "ids_appliance.cli.window",
     "windows": "ids_appliance.cli.windows",
+    "zeek": "ids_appliance.cli.zeek",
 }
 """Command name -> module that defines `command`; imported only when used, so that a gateway
 without scikit-learn still starts."""
@@ -51,7 +52,16 @@ without scikit-learn still starts."""
 THEMES = {
     "Daily": ("status", "decisions", "windows", "why", "events", "allow", "release"),
     "When something is wrong": ("doctor", "pause", "panic", "quarantine", "window", "enforce"),
-    "Setting up": ("gateway", "check", "reload", "mode", "calibrate", "classifier", "certs"),
+    "Setting up": (
+        "gateway",
+        "check",
+        "reload",
+        "mode",
+        "calibrate",
+        "classifier",
+        "certs",
+        "zeek",
+    ),
     "Research": (
         "demo",
         "lab",

@@ -1,0 +1,99 @@
+##! Triggers in, lines of an unbuffered JSON log out: each is written as it happens.
+
+@load ./settings
+@load ./clock
+@load ./who
+
+module IdsAppliance;
+
+export {
+	redef enum Log::ID += { LOG };
+
+	## One line: a trigger, or once a second a sign of life.
+	type Line: record {
+		ts: time &log &optional;
+		## "trigger" or "alive".
+		kind: string &log &default="trigger";
+		rule: string &log &optional;
+		## What the rule counts by.
+		key: string &log &optional;
+		## Who did it, as far as is known: an address, a MAC.
+		orig: addr &log &optional;
+		mac: string &log &optional;
+		## The victim, where there is one.
+		resp: addr &log &optional;
+		resp_p: count &log &optional;
+		detail: string &log &optional;
+		## Whether the rule alone may decide.
+		decisive: bool &log &optional;
+		## Of a sign of life: packets seen and lost, entries of the tables, rules at rest.
+		packets: count &log &optional;
+		lost: count &log &optional;
+		entries: count &log &optional;
+		resting: bool &log &optional;
+	};
+
+	## Write a trigger, unless one of its rule and key was written within the hold-down.
+	global fire: function(line: Line);
+	## Say who did it, as far as is known.
+	global blame: function(line: Line, w: Who);
+	## A table is full: that is a trigger itself.
+	global overflow: function(what: string);
+	## Begin a new file after this time; the last one is kept beside it.
+	const rotate_after = 1hr &redef;
+	const log_path = "trigger" &redef;
+}
+
+# Two generations, so that nothing is older than twice the hold-down.
+global held: table[string, string, bool] of time;
+global held_before: table[string, string, bool] of time;
+global held_since = double_to_time(0.0);
+
+function fire(line: Line)
+	{
+	if ( now - held_since >= hold_down )
+		{
+		held_before = held;
+		held = table();
+		held_since = now;
+		}
+	local loud = line?$decisive && line$decisive;
+	local last = double_to_time(0.0);
+	if ( [line$rule, line$key, loud] in held )
+		last = held[line$rule, line$key, loud];
+	else if ( [line$rule, line$key, loud] in held_before )
+		last = held_before[line$rule, line$key, loud];
+	if ( now - last < hold_down )
+		return;
+	if ( |held| < max_keys )
+		held[line$rule, line$key, loud] = now;
+	line$ts = now;
+	Log::write(LOG, line);
+	}
+
+function blame(line: Line, w: Who)
+	{
+	line$orig = w$h;
+	if ( w$mac != "" )
+		line$mac = w$mac;
+	}
+
+function overflow(what: string)
+	{
+	fire(Line($rule="overflow", $key=what, $detail=fmt("the table of %s is full",
+	    what)));
+	}
+
+function keep_one(info: Log::RotationInfo): bool
+	{
+	return rename(info$fname, fmt("%s.1.log", info$path));
+	}
+
+event zeek_init() &priority=5
+	{
+	Log::create_stream(LOG, [$columns=Line, $path=log_path]);
+	Log::remove_default_filter(LOG);
+	Log::add_filter(LOG, [$name="json", $path=log_path, $interv=rotate_after,
+	    $postprocessor=keep_one, $config=table(["use_json"] = "T")]);
+	Log::set_buf(LOG, F);
+	}

@@ -1,0 +1,106 @@
+##! Attempts in, their time-outs out, each at its own time: nobody has answered, or a connection
+##! has stood long enough to be told from a brief one.
+
+@load ./attempts
+
+module IdsAppliance;
+
+# In the order in which they are due. What is over by then is passed over; it has no entry
+# elsewhere for long, and the queues are no longer than the table of attempts may be.
+global pending: table[count] of Attempt;
+global pending_first = 0;
+global pending_next = 0;
+global open: table[count] of Attempt;
+global open_first = 0;
+global open_next = 0;
+
+const never = 365days;
+
+function wait_for_answer(a: Attempt)
+	{
+	pending[pending_next] = a;
+	++pending_next;
+	}
+
+function wait_for_end(a: Attempt)
+	{
+	a$stage = OPEN;
+	a$since = now;
+	open[open_next] = a;
+	++open_next;
+	}
+
+function entries(): count
+	{
+	return |flows| + |flows_before| + |pending| + |open|;
+	}
+
+function was_brief(a: Attempt): bool
+	{
+	if ( ! connection_exists(a$id) )
+		return F;
+	local c = lookup_connection(a$id);
+	if ( /[FfRr]/ in c$history )
+		return T;
+	return whole
+	    && c$orig?$num_pkts
+	    && c$orig$num_pkts + c$resp$num_pkts <= brief_packets;
+	}
+
+function no_answer_came(a: Attempt)
+	{
+	if ( resting() )
+		{ # An answer may have been lost on the way here.
+		a$stage = OVER;
+		a$since = now;
+		return;
+		}
+	if ( ! a$silent )
+		hook port_fate(a, T);
+	settle(a, T);
+	}
+
+function pending_due(): time
+	{
+	while ( pending_first < pending_next )
+		{
+		if ( pending[pending_first]$stage == PENDING )
+			return pending[pending_first]$since + no_answer;
+		delete pending[pending_first];
+		++pending_first;
+		}
+	return now + never;
+	}
+
+function open_due(): time
+	{
+	while ( open_first < open_next )
+		{
+		if ( open[open_first]$stage == OPEN )
+			return open[open_first]$since + brief;
+		delete open[open_first];
+		++open_first;
+		}
+	return now + never;
+	}
+
+hook due(t: time)
+	{
+	while ( T )
+		{
+		local answer_at = pending_due();
+		local end_at = open_due();
+		if ( answer_at > t && end_at > t )
+			break;
+		if ( answer_at <= end_at )
+			{
+			set_clock(answer_at);
+			no_answer_came(pending[pending_first]);
+			}
+		else
+			{
+			set_clock(end_at);
+			settle(open[open_first], was_brief(open[open_first]));
+			}
+		}
+	}
