@@ -46,6 +46,9 @@ HARD_S: Final = 900
 ASKS_PPS: Final = 500
 """Frames a second that a switch may show us (a meter, where it has any)."""
 COPY_BYTES: Final = 64
+ECHO_S: Final = 4
+ECHOES: Final = 3
+"""A connection that answers none of so many questions is ended."""
 MAX_PORTS: Final = 1024
 _BRIDGES: Final = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")
 _GROUPS: Final = ("01:00:00:00:00:00", "01:00:00:00:00:00")
@@ -295,6 +298,10 @@ def run(
     # A port that is named keeps os-ken from listening on 6633 as well.
     words.append(f"--ofp-tcp-listen-port={settings.port}")
     CONF(words, project="ids-appliance", default_config_files=[])
+    # os-ken's thread that sends waits for ever, also when nobody is there any more, unless it has
+    # something to send: so each connection is asked for a sign of life.
+    CONF.set_override("echo_request_interval", ECHO_S)
+    CONF.set_override("maximum_unreplied_echo_requests", ECHOES)
     ready: list[LearningSwitch] = []
 
     def serve() -> None:
