@@ -1,8 +1,9 @@
 """A monitor's settings in, the monitor up or gone out; killed anywhere, the next call mends it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from ids_appliance.monitor.settings import Monitor
 from ids_appliance.monitor.steps import Step
 from ids_appliance.monitor.switch import Switch, is_marked
 
+_TRIES: Final = 3
+"""A container may start or end meanwhile: what is missing then is made as well."""
 TOOLS = ("ip", "ethtool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl")
 
 
@@ -52,47 +55,42 @@ class Building:
             if confirmed:
                 given = msgspec.structs.replace(monitor.uplink, confirm_s=0)
                 monitor = msgspec.structs.replace(monitor, uplink=given)
-            again = partial(plan, monitor, self.switch, self.records, waiting=waiting)
-            todo = again()
-            if not todo.steps:
-                self._recorded(todo.after)
-            else:
-                self._make(todo, again)
-            was = todo.after.uplink
-            open_ = was is not None and not was.confirmed
-            return Done(todo.lines, was.interface if was and open_ else "")
+            moved = False
+            lines: list[str] = []
+            try:
+                for _ in range(_TRIES):
+                    todo = plan(monitor, self.switch, self.records, waiting=waiting)
+                    if not todo.steps:
+                        break
+                    moved = moved or todo.moves
+                    self._make(todo)
+                    lines += todo.lines
+                else:
+                    raise MonitorError(f"somebody else undoes it: {todo.lines[0]}")
+            except MonitorError:
+                if moved:  # nobody may be cut off because a later step has failed
+                    watchdog.give_back(self.records)
+                raise
+            return self._finished(todo.after, lines)
 
-    def _recorded(self, record: Record) -> None:
+    def _make(self, todo: Plan) -> None:
+        self.records.write(todo.before)
+        for step in todo.steps:
+            step.do()
+        ours = {host.bridge_end for host in self.monitor.hosts}
+        ours |= {self.monitor.bridge.name, self.monitor.uplink.interface}
+        for one in self.switch.picture().interfaces.values():
+            if one.error and one.name in ours:
+                raise MonitorError(f"Open vSwitch cannot use {one.name!r}: {one.error}")
+
+    def _finished(self, record: Record, lines: list[str]) -> Done:
         if self.records.read() != record:
             self.records.write(record)
-
-    def _make(self, todo: Plan, again: Callable[[], Plan]) -> None:
-        self.records.write(todo.before)
-        try:
-            for step in todo.steps:
-                step.do()
-        except MonitorError:
-            self._retreat(todo)
-            raise
-        left = again()
-        failed = [one for one in self.switch.picture().interfaces.values() if one.error]
-        for one in failed:
-            if one.name in {host.bridge_end for host in self.monitor.hosts} | {
-                self.monitor.bridge.name,
-                self.monitor.uplink.interface,
-            }:
-                self._retreat(todo)
-                raise MonitorError(f"Open vSwitch cannot use {one.name!r}: {one.error}")
-        if left.steps:
-            self._retreat(todo)
-            raise MonitorError(f"this did not last, somebody else changes it: {left.lines[0]}")
-        self.records.write(todo.after)
-
-    def _retreat(self, todo: Plan) -> None:
-        """Give the uplink back at once: nobody may be cut off because a later step failed."""
-        was = todo.before.uplink
-        if was is not None and not was.confirmed:
-            watchdog.give_back(self.records)
+        was = record.uplink
+        if was is not None and was.confirmed:
+            watchdog.tell(self.records, was.token)
+        unconfirmed = was.interface if was is not None and not was.confirmed else ""
+        return Done(tuple(lines), unconfirmed)
 
     def confirm(self) -> str:
         """Keep the moved uplink; return its name. Raises MonitorError."""

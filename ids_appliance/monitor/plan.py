@@ -29,6 +29,8 @@ class Plan:
     before: Record
     """All that was there and all that will be: for whoever has to clean up."""
     after: Record
+    moves: bool
+    """The uplink's addresses are among what moves."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -91,7 +93,7 @@ def plan(monitor: Monitor, switch: Switch, records: Records, *, waiting: bool = 
         joining.lines += copying.lines
         joining.words += copying.words
         steps += [*joining.steps(switch), *_addresses(monitor, record, links)]
-    return Plan(tuple(steps), before, after)
+    return Plan(tuple(steps), before, after, moves=bool(moving))
 
 
 def monitor_without(monitor: Monitor, absent: set[str]) -> Monitor:
@@ -158,10 +160,11 @@ def _uplink(monitor: Monitor, record: Record | None, links: Mapping[str, Link]) 
     found = uplink.before(links[name])
     known = record.uplink if record else None
     if known is None or known.interface != name:
-        if monitor.uplink.confirm_s == 0:
-            return msgspec.structs.replace(found, confirmed=True)
-        return found
-    return uplink.united(known, found) if links[name].addresses() else known
+        was = found
+    else:
+        was = uplink.united(known, found) if links[name].addresses() else known
+    confirmed = was.confirmed or monitor.uplink.confirm_s == 0
+    return msgspec.structs.replace(was, confirmed=confirmed)
 
 
 def dismissed(was: Before, records: Records) -> Step:

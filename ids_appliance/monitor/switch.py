@@ -145,9 +145,12 @@ class Switch:
             raise _down("its database runs, but ovs-vswitchd does not") from error
 
     def settled(self) -> None:
-        """Wait until flows of before the last change are gone from the datapath: a mirror would
-        go on with its former selection for a while (ovs-vswitchd(8), revalidator)."""
-        commands.run("ovs-appctl", "--timeout=20", "revalidator/wait", env=self.env)
+        """Let the datapath forget its flows: the next frames make them anew.
+
+        Open vSwitch 3.1 goes on copying by the former selection after a mirror has changed, as
+        long as the same flow goes on (ovs-vswitchd(8), revalidator/purge).
+        """
+        commands.run("ovs-appctl", "--timeout=20", "revalidator/purge", env=self.env)
 
     def picture(self) -> Picture:
         """Return what is in the database now. Raises MonitorError, SwitchDown."""

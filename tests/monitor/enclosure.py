@@ -24,7 +24,9 @@ from tests.monitor.ovs import PrivateSwitch, private_switch, require
 from tests.net.namespaces import wait_for
 
 HOLD = """
-mount -t tmpfs tmpfs /run && mkdir -p /run/netns && mount -t sysfs sysfs /sys &&
+mount -t tmpfs tmpfs /run && mkdir -p /run/netns /run/groups &&
+mount --rbind /sys/fs/cgroup /run/groups && mount -t sysfs sysfs /sys &&
+mount --move /run/groups /sys/fs/cgroup && rmdir /run/groups &&
 ip link set lo up && echo ready && exec cat
 """
 TIMEOUT_S = 120
@@ -97,6 +99,8 @@ class Enclosure:
         return subprocess.Popen(
             self.switch.words(*words),
             env=self.switch.environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

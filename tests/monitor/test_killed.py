@@ -18,6 +18,7 @@ count=$(cat {place}/count)
 case "$*" in
 *-batch*)
     cat > {place}/batch
+    cat {place}/batch >> {place}/log
     lines=$(wc -l < {place}/batch)
     if [ $count -lt {at} ] && [ {at} -le $((count + lines)) ]; then
         head -n $(({at} - count)) {place}/batch | {real} "$@"
@@ -29,6 +30,7 @@ case "$*" in
     exec {real} "$@" < {place}/batch
     ;;
 esac
+echo "$*" >> {place}/log
 count=$((count + 1))
 echo $count > {place}/count
 if [ $count -eq {at} ]; then
@@ -46,6 +48,7 @@ def wrappers(place: Path, at: int) -> str:
     """Return a directory for the front of PATH that kills at one operation."""
     place.mkdir(exist_ok=True)
     (place / "count").write_text("0")
+    (place / "log").write_text("")
     for tool, real in TOOLS.items():
         path = place / tool
         path.write_text(WRAPPER.format(place=place, at=at, real=real))
@@ -103,9 +106,8 @@ def test_killed_between_namespace_and_mark(inside: Enclosure) -> None:
     assert inside.run("ip", "netns", "list") == ""
 
 
-@pytest.mark.parametrize("at", [12, 21, 33])
-def test_killed_at_some_operations(inside: Enclosure, at: int) -> None:
-    assert stop_at(inside, at)
+def test_killed_in_the_middle(inside: Enclosure) -> None:
+    assert stop_at(inside, 21)
 
 
 @pytest.mark.nightly
