@@ -173,7 +173,7 @@ def test_a_pipe_delivers_what_has_come_so_far(tmp_path: Path) -> None:
     def writer() -> None:
         with path.open("wb", buffering=0) as pipe:
             pipe.write(build.pcap([b"first"]) + build.pcap_record(b"second")[:10])
-            ready.wait(10)
+            ready.wait(60)
             pipe.write(build.pcap_record(b"second")[10:])
 
     thread = threading.Thread(target=writer)

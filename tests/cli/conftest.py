@@ -30,7 +30,7 @@ def ids():
     def run(*arguments, stdin=None, **options):
         command = [sys.executable, "-m", "ids_appliance", *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, input=stdin, timeout=60, check=False, **options
+            command, capture_output=True, input=stdin, timeout=300, check=False, **options
         )
 
     return run

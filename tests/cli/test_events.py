@@ -61,7 +61,7 @@ def test_following_goes_on_until_the_gateway_stops(live):
         live.gateway.control.publish(TRIGGER | {"number": 1})
         assert json.loads(process.stdout.readline())["number"] == 1
         live.gateway.close()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
         assert (process.returncode, out, err) == (0, "", "the gateway has stopped\n")
 
 
@@ -73,7 +73,7 @@ def test_ctrl_c_ends_following(live):
     ) as process:
         assert "port_scan" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
         assert (process.returncode, out, err) == (0, "", "")
 
 

@@ -77,7 +77,7 @@ def test_up_shell_down(nothing_up: None) -> None:
         assert failed.returncode == 1
         down = CliRunner().invoke(main, ["lab", "down"])
         assert down.exit_code == 0 and "the lab is down" in down.output
-        assert keeper.wait(10) == 128 + 15
+        assert keeper.wait(60) == 128 + 15
     finally:
         keeper.kill()
         keeper.wait()

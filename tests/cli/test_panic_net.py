@@ -33,7 +33,7 @@ def test_a_killed_gateways_tables_go_and_nobody_elses(tmp_path):
 
         def inside(*words: str) -> subprocess.CompletedProcess[str]:
             command = net.command("gw", *words)
-            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
         net.ip("gw", "link add lan0 type veth peer name lan1", "link set lan0 up")
         assert inside("nft", "add table inet others").returncode == 0

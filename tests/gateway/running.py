@@ -212,9 +212,9 @@ class Gateway:
 @contextmanager
 def running(run_dir: Path, **options) -> Iterator[Gateway]:
     """A gateway at a run directory, until the end of the block; options as of Control."""
-    if "bounds" in options:
-        options["bounds"] = Bounds(**options["bounds"])
-    gateway = Gateway(run_dir, **options)
+    # Whoever asks is answered: a bound that is not named is none.
+    bounds = {"request_s": 300.0, "answer_s": 300.0, "take_s": 300.0} | options.get("bounds", {})
+    gateway = Gateway(run_dir, **(options | {"bounds": Bounds(**bounds)}))
     gateway.start()
     try:
         yield gateway
@@ -234,4 +234,4 @@ def as_user(uid: int, code: str, *arguments: object, gid: int | None = None):
     """Run Python code as another user, with a group where one is named; needs root."""
     command = ["setpriv", f"--reuid={uid}", f"--regid={uid if gid is None else gid}"]
     command += ["--clear-groups", sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -14,7 +14,7 @@ def manager(request, tmp_path):
     name = f"@ids-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0" + name[1:] if name.startswith("@") else name)
-        listening.settimeout(5)
+        listening.settimeout(60)
         yield listening, name
 
 

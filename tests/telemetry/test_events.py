@@ -148,7 +148,7 @@ class Gated:
 
         def gated(data: bytes) -> int:
             self.reached.set()
-            self.open.wait(10)
+            self.open.wait(60)
             return write(data)
 
         log._file.write = gated
@@ -158,7 +158,7 @@ def test_a_slow_disk_costs_the_oldest_and_is_told(opened, tmp_path) -> None:
     log = opened(queue=64)
     gate = Gated(log)
     log.emit("stats", n=0)
-    assert gate.reached.wait(5)
+    assert gate.reached.wait(60)
     for n in range(1, 101):
         log.emit("stats", n=n)
     counters = log.counters()
@@ -215,15 +215,15 @@ def test_a_follower_waits_for_the_next_event(opened) -> None:
     log = opened()
     follower = log.follow()
     got = []
-    thread = threading.Thread(target=lambda: got.extend(follower.take(10)))
+    thread = threading.Thread(target=lambda: got.extend(follower.take(600)))
     thread.start()
     log.emit("window", id=1)
-    thread.join(5)
+    thread.join(60)
     assert len(got) == 1
-    waiting = threading.Thread(target=lambda: follower.take(60))
+    waiting = threading.Thread(target=lambda: follower.take(600))
     waiting.start()
     log.close()
-    waiting.join(5)
+    waiting.join(60)
     assert not waiting.is_alive(), "closing ends the wait"
 
 
@@ -286,7 +286,7 @@ def run_full(command: list[str], release: str, *arguments: str, **options) -> st
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         **options,
     )
@@ -333,5 +333,5 @@ def test_a_reader_of_standard_output_that_sleeps_holds_up_nobody() -> None:
         assert int(child.stderr.readline()) > 1000
         assert child.stderr.readline() == b"ended\n", "close gives up on it too"
         out = child.stdout.read()
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     assert all(json.loads(line) for line in out.splitlines()[:-1])

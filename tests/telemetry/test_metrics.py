@@ -103,7 +103,7 @@ def test_an_update_replaces_all(metrics) -> None:
 def test_a_reader_gets_them_over_http(metrics, host: str) -> None:
     where = metrics.serve((host, 0))
     shown = f"[{host}]" if ":" in host else host
-    with urllib.request.urlopen(f"http://{shown}:{where[1]}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{shown}:{where[1]}/metrics", timeout=60) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         assert samples(answer.read().decode())[PREFIX + "delivered_total",] == 100
     metrics.close()
@@ -118,10 +118,10 @@ def test_readers_that_say_nothing_hold_up_nobody_for_long(metrics, monkeypatch) 
     where = metrics.serve(("127.0.0.1", 0))
     silent = [socket.create_connection(where) for _ in range(exposition.READERS + 4)]
     for one in silent:
-        one.settimeout(5)
+        one.settimeout(60)
         assert one.recv(1) == b"", "given up or turned away"
         one.close()
-    with urllib.request.urlopen(f"http://127.0.0.1:{where[1]}/", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{where[1]}/", timeout=60) as answer:
         assert answer.status == 200
 
 
