@@ -103,11 +103,14 @@ def _remove(answered: bool) -> Sequence[str]:
 def _remove_from_switch(where: Path, answered: bool) -> Sequence[str]:
     """Remove our flow entries, where a gateway has left word that it acts by such."""
     try:
-        found = importlib.import_module(SWITCH_REMOVER)
-        removed: Sequence[str] = () if answered else found.remove_remembered(where)
+        removed: Sequence[str] = importlib.import_module(SWITCH_REMOVER).remove_remembered(where)
     except IdsError as error:
-        raise ControlError(f"entries of ours may stand on a switch: {error}") from error
-    return removed
+        line = f"entries of ours may stand on a switch: {error}"
+        if not answered:
+            raise ControlError(line) from error
+        click.echo(f"Warning: the gateway says it is done; to make sure: {line}", err=True)
+        return ()
+    return () if answered else removed
 
 
 def _tell(account: Account) -> None:

@@ -8,6 +8,8 @@ import types
 import pytest
 
 from ids_appliance.cli import panic
+from ids_appliance.config import OpenFlow
+from ids_appliance.enforce.openflow_record import remember
 from ids_appliance.errors import EnforceError
 from ids_appliance.gateway.sockets import leave_panic_flag, panicked
 from tests.cli.asked import asked, call, one_line
@@ -107,3 +109,18 @@ def test_an_ordinary_user_is_told_to_use_sudo_and_nothing_happens(tmp_path_facto
         done = as_user(65534, code, "panic", "--run-dir", run_dir)
         assert done.returncode == 2 and "sudo" in done.stderr
         assert live.actions.calls == []
+
+
+def test_a_switch_that_does_not_answer_is_told(tmp_path, tables):
+    run_dir = tmp_path / "run"
+    settings = OpenFlow(bridge="s1", ovs_run_dir=str(tmp_path))
+    remember(run_dir, settings)
+    done = call("panic", "--run-dir", str(run_dir))
+    assert "entries of ours may stand on a switch" in one_line(done)
+    assert tables == [] and panicked(run_dir)  # all else was done first
+
+
+def test_a_gateway_that_answers_has_rid_the_switch_itself(live, tables):
+    remember(live.run_dir, OpenFlow(bridge="s1", ovs_run_dir=str(live.run_dir)))
+    done = live("panic")
+    assert done.exit_code == 0 and "to make sure" in done.stderr

@@ -182,3 +182,19 @@ def test_settings_worth_a_thought(good) -> None:
 def test_a_finding_is_one_line(good) -> None:
     for one in doctor.examine(changed(good, interfaces=("lo", "nosuch0")), NOW):
         assert isinstance(one, Finding) and "\n" not in one.text + one.remedy
+
+
+def switched(start: Config, **more) -> Config:
+    enforce = config.Enforce(backend="openflow", openflow=config.OpenFlow(**more))
+    return changed(start, taps=start.interfaces, enforce=enforce)
+
+
+def test_a_switch_that_is_not_there_fails_with_what_to_do(good, tmp_path) -> None:
+    found = [
+        one
+        for one in doctor.examine(switched(good, bridge="s1", ovs_run_dir=str(tmp_path)), NOW)
+        if one.topic in ("openflow", "forwarding")
+    ]
+    forwarding, switch = sorted(found, key=lambda one: one.topic)
+    assert forwarding.state == "ok" and "mirror" in forwarding.text
+    assert switch.state == "fail" and "Open vSwitch" in (switch.remedy + switch.text)
