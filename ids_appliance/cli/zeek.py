@@ -55,8 +55,8 @@ def settings(path: Path, direct: bool) -> None:
 
     \b
     Examples:
-      ids-appliance zeek settings > gateway.zeek
-      ids-appliance zeek settings --direct > capture.zeek && zeek -b -C -r lan.pcap capture.zeek
+      ids-appliance zeek settings --direct > gateway.zeek
+      zeek -b -C -r lan.pcap ids-appliance-zeek/scripts gateway.zeek
     """
     config = load(path)
     try:

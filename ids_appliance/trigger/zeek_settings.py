@@ -45,16 +45,14 @@ class Sight:
 
 
 def redefs(trigger: Trigger, sight: Sight) -> str:
-    """Return a Zeek script that sets IdsAppliance's settings; a rule that is off counts to 0.
+    """Return a Zeek script that sets IdsAppliance's settings; a rule that is off counts to 0. It is
+    loaded after the package.
 
     Raises ValueError for what is no MAC or address: the text is a program.
     """
     numbers = embedded.settings(trigger)
     lines = [
         "##! Rendered from the appliance's configuration; changed there, not here.",
-        "@load ids-appliance-zeek",
-    ]
-    lines += [
         _redef("window_length", f"{trigger.rule_window_s!r} secs"),
         _redef("no_answer", f"{trigger.no_answer_s!r} secs"),
         _redef("hold_down", f"{trigger.hold_down_s!r} secs"),

@@ -1,0 +1,10 @@
+# @TEST-EXEC: zeek -b -C -r $TRACES/arp-configured.pcap $PACKAGE %INPUT
+# @TEST-EXEC: rules-and-keys trigger.log > said
+# @TEST-EXEC: btest-diff said
+
+redef IdsAppliance::own_headers = T;
+redef IdsAppliance::whole = T;
+redef use_conn_size_analyzer = T;
+redef IdsAppliance::own_macs += { "02:aa:00:00:00:01" };
+redef IdsAppliance::own_addresses += { 192.0.2.254, [2001:db8:0:0:0:0:0:254] };
+redef IdsAppliance::configured_bindings += { [192.0.2.1] = "02:00:00:00:00:01" };

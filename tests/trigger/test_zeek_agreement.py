@@ -1,0 +1,142 @@
+"""The same captures, the same triggers: our screen and Zeek against one table, and each other."""
+
+import ipaddress
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ids_appliance._features import HostIdentity
+from ids_appliance._screen import Screen
+from ids_appliance.capture.file import CaptureFile
+from ids_appliance.config import Trigger
+from ids_appliance.trigger import embedded
+from ids_appliance.trigger.zeek import RULES
+from ids_appliance.trigger.zeek_settings import Sight, redefs
+from tests.ext.screening import batch
+from tests.ext.traffic import GATEWAY4, GATEWAY6, GATEWAY_MAC
+from tests.trigger.zeek_cases import PACKAGE, START_S, TESTING, Case, cases, files, pcap
+
+CASES = cases()
+IDENTITY = HostIdentity([GATEWAY_MAC], [GATEWAY4, GATEWAY6]).packed()
+OURS = Sight(
+    own_macs=(GATEWAY_MAC.hex(":"),),
+    own_addresses=tuple(str(ipaddress.ip_address(one)) for one in (GATEWAY4, GATEWAY6)),
+)
+Said = list[tuple[str, str, float]]
+
+
+def screened(trigger: Trigger, path: Path, host: bytes) -> Said:
+    """What our screen says of a capture: (rule, key, time)."""
+    screen = embedded.build(trigger)
+    told = []
+    with CaptureFile(path) as source:
+        for one in source.batches():
+            if one is not None and len(one.frames):
+                marks = bytearray(len(one.frames))
+                told += screen.screen(one.data, one.frames, host, marks)
+    return [(rule, key, at_ns / 1e9) for rule, key, at_ns, *_ in told if rule in RULES]
+
+
+def zeek(trigger: Trigger, path: Path, sight: Sight, where: Path) -> Said:
+    """What Zeek says of it."""
+    program = shutil.which("zeek")
+    assert program is not None
+    (where / "gateway.zeek").write_text(redefs(trigger, sight))
+    done = subprocess.run(
+        [program, "-b", "-C", "-r", str(path), str(PACKAGE / "scripts"), "gateway.zeek"],
+        cwd=where, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    log = where / "trigger.log"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [(one["rule"], one["key"], one["ts"]) for one in lines if one.get("rule") in RULES]
+
+
+def agree(one: Said, other: Said) -> list[str]:
+    """Return where two differ: what has no counterpart within one second."""
+    left = list(other)
+    lonely = []
+    for rule, key, at_s in one:
+        near = [o for o in left if o[:2] == (rule, key) and abs(o[2] - at_s) <= 1.0]
+        if near:
+            left.remove(near[0])
+        else:
+            lonely.append(f"- {rule} {key} {at_s:.3f}")
+    return lonely + [f"+ {rule} {key} {at_s:.3f}" for rule, key, at_s in left]
+
+
+@pytest.fixture
+def needs_zeek() -> None:
+    if shutil.which("zeek") is None:
+        pytest.skip("no `zeek` on the PATH: its packages are in no registry that tests reach")
+
+
+def trigger_of(case: Case) -> Trigger:
+    return Trigger(bindings=case.bindings)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_our_screen_says_what_is_expected(case: Case) -> None:
+    screen = embedded.build(trigger_of(case))
+    data, table = batch(case.frames)
+    told = screen.screen(data, table, IDENTITY, bytearray(len(case.frames)))
+    said = [(rule, key, at_ns / 1e9 - START_S) for rule, key, at_ns, *_ in told]
+    assert [one[:2] for one in said] == [one[:2] for one in case.expected]
+    for (*_, at_s), (*_, expected_s) in zip(said, case.expected, strict=True):
+        assert at_s == pytest.approx(expected_s, abs=0.05)
+
+
+def test_every_rule_is_expected_somewhere_and_nowhere() -> None:
+    assert {rule for case in CASES for rule, _, _ in case.expected} == set(RULES)
+    assert sum(not case.expected for case in CASES) >= 8
+    assert isinstance(embedded.build(Trigger()), Screen)
+
+
+def test_the_packages_own_tests_are_written_from_the_table() -> None:
+    there = {
+        path.relative_to(TESTING): path.read_bytes()
+        for folder in ("Traces", "tests", "Baseline")
+        for path in (TESTING / folder).rglob("*")
+        if path.is_file()
+    }
+    assert there == files(), "run: python -m tests.trigger.zeek_cases (and remove what is left)"
+
+
+@pytest.mark.zeek
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_zeek_says_what_is_expected(case: Case, tmp_path: Path, needs_zeek: None) -> None:
+    path = tmp_path / "case.pcap"
+    path.write_bytes(pcap(case.frames))
+    said = zeek(trigger_of(case), path, OURS, tmp_path)
+    assert agree([(r, k, START_S + at_s) for r, k, at_s in case.expected], said) == []
+
+
+@pytest.mark.zeek
+def test_the_packages_own_tests(tmp_path: Path, needs_zeek: None) -> None:
+    if shutil.which("btest") is None:
+        pytest.skip("no `btest`: pip install btest")
+    done = subprocess.run(
+        ["btest", "-c", "btest.cfg", "-d"], cwd=TESTING, capture_output=True, text=True,
+        env=os.environ | {"IDS_BTEST_TMP": str(tmp_path)}, timeout=1200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.zeek
+@pytest.mark.data
+def test_labelled_captures(data_dir: Path, tmp_path: Path, needs_zeek: None) -> None:
+    labels = json.loads((data_dir / "labels.json").read_text())
+    assert labels
+    differences = {}
+    for path in sorted(data_dir.rglob("*.pcap*"))[:40]:
+        where = tmp_path / path.name
+        where.mkdir()
+        host = HostIdentity([], []).packed()
+        ours, theirs = screened(Trigger(), path, host), zeek(Trigger(), path, Sight(), where)
+        if lonely := agree(ours, theirs):
+            differences[path.name] = lonely
+    assert differences == {}
