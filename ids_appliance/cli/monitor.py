@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "capture": "ids_appliance.cli.monitor_capture",
     "label": "ids_appliance.cli.monitor_label",
     "image": "ids_appliance.cli.monitor_image",
+    "export": "ids_appliance.cli.monitor_export",
 }
 """Subcommand -> module that defines `command`."""
 
