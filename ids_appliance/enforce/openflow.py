@@ -28,6 +28,9 @@ from ids_appliance.types import Applied, Decision, Kind, Reconciled, Response, S
 
 FULL_S: Final = 30.0
 """Compare everything after so long, even if the number of entries is right."""
+OPENS: Final = (
+    "while its controller is away, whomever we have cut off: ovs-vsctl set-fail-mode BRIDGE secure"
+)
 FEW: Final = 512
 """So many entries are compared each time."""
 
@@ -70,7 +73,7 @@ class OpenFlowEnforcer:
         self._ranks: dict[str, int] = {}
         self.set_interfaces(interfaces, above=above)
         self._inherited: dict[Place, float] = {}
-        self._settled = self._open = self._gone = False
+        self._settled = self._open = self._gone = self._bypassed = False
         self._full_due = 0.0
         self._counts = dict.fromkeys(
             ("batches", "retries", "failed_elements", "refused", "reconciles", "rebuilds")
@@ -185,6 +188,8 @@ class OpenFlowEnforcer:
     def _setup(self) -> None:
         self._inherited = self._bridge.open(self._protected)
         self._settled = False
+        if self._bridge.opens:
+            self._note("limited", f"bridge {self._bridge.name} forwards everything {OPENS}")
         if self._inherited:
             self._note("taken_over", f"kept {len(self._inherited)} entries of another run")
         self._open = True
@@ -222,6 +227,8 @@ class OpenFlowEnforcer:
         if why:
             self._counts["refused"] += 1
             return Applied(decision, False, why)
+        if acts and self._bypassed:
+            return Applied(decision, False, "the switch forwards everything: no controller")
         if not acts:
             self._let_go([subject])
             tc = decision.response is Response.DEPRIORITISE
@@ -335,6 +342,9 @@ class OpenFlowEnforcer:
             self._inherited.clear()
         intentions = self._intention.all()
         expected = sum(len(one.places) for one in intentions)
+        if self._bypass(now >= self._full_due):
+            self._counts |= {"intended": intended, "found": 0}
+            return Reconciled(intended, 0, 0, 0, False)
         if now < self._full_due and expected > FEW and self._bridge.complete(expected):
             self._counts |= {"intended": intended, "found": intended}
             return Reconciled(intended, intended, 0, 0, False)
@@ -354,6 +364,15 @@ class OpenFlowEnforcer:
         self._counts["foreign"] += len(found.foreign)
         self._counts |= {"intended": found.intended, "found": found.found}
         return Reconciled(found.intended, found.found, len(found.foreign), repaired, not intact)
+
+    def _bypass(self, full: bool) -> bool:
+        """Return whether the switch does without entries now; told once. full: look at its mode."""
+        if not (full or self._bridge.opens):
+            return False
+        before, self._bypassed = self._bypassed, self._bridge.bypassed()
+        if self._bypassed and not before:
+            self._note("failed", f"bridge {self._bridge.name} forwards everything now {OPENS}")
+        return self._bypassed
 
 
 def long_lived(standing: Iterable[Standing], left: dict[Place, float], *, now_s: float) -> None:

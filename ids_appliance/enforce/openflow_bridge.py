@@ -39,6 +39,8 @@ class Bridge:
         self.name: Final = self._switch.name
         self.meters: Final = Meters(enforce, self._switch)
         self.fixed: tuple[Place, ...] = ()
+        self.opens = False
+        """While its controller is away, the bridge forwards everything (fail mode standalone)."""
         self._proven: OrderedDict[bytes, float] = OrderedDict()
         self._packets: dict[Place, tuple[int, int]] = {}
         self.dropped: Final[Counter[str]] = Counter()
@@ -46,9 +48,16 @@ class Bridge:
     def open(self, protected: ProtectedSets) -> dict[Place, float]:
         """Let stand what stands beside decisions; return a predecessor's entries about those."""
         self.meters.look()
+        self.bypassed()
         self._switch.change(f"delete cookie={self._exactly(PROVEN)}\n")
         self.stand_beside(protected)
         return {flow.place: flow.left_s for flow in self._listed(DECISION)}
+
+    def bypassed(self) -> bool:
+        """Return whether the bridge forwards everything now, whatever entries say: without its
+        controller, it obeys a hidden entry above all others."""
+        self.opens, now = self._switch.opens()
+        return now
 
     def stand_beside(self, protected: ProtectedSets, *, again: bool = False) -> None:
         """Let protected senders pass, and what we leave to those cut off."""

@@ -28,6 +28,8 @@ _METER: Final = re.compile(
 )
 _BAND: Final = re.compile(r"^meter:(\d+) .*\n(?:bands:\n)?0: packet_count:(\d+)", re.MULTILINE)
 _LEARNED: Final = re.compile(r"^\s*(\d+|LOCAL)\s+\d+\s+([0-9a-f:]{17})\s", re.MULTILINE)
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_FAILING: Final = ("fail_mode", "controller")
 _IN_PORT: Final = re.compile(r"\bin_port=(\d+|LOCAL)\b")
 
 
@@ -95,6 +97,19 @@ class Switch:
             table = self._run(["ovs-appctl", f"--timeout={TIMEOUT_S}", "fdb/show", self.name])
             found |= {port for port, known in _LEARNED.findall(table) if known == mac.hex(":")}
         return found
+
+    def opens(self) -> tuple[bool, bool]:
+        """Return whether the bridge forwards everything while it has no controller, whatever its
+        entries say, and whether it does so now. Not known of a switch elsewhere: no."""
+        if self._settings.target:
+            return False, False
+        ask = ["ovs-vsctl", f"--timeout={TIMEOUT_S}"]
+        mode, _, held = self._run([*ask, "get", "bridge", self.name, *_FAILING]).partition("\n")
+        controllers = _UUID.findall(held)
+        if "secure" in mode or not controllers:
+            return False, False
+        words = [*ask, "--bare", "--columns=is_connected", "list", "controller", *controllers]
+        return True, "true" not in self._run(words)
 
     def meters(self) -> dict[int, tuple[int, int]]:
         """Return the rate and the burst of every meter, packets a second and packets."""

@@ -114,13 +114,16 @@ def switch(config: Config) -> Finding:
     name = settings.bridge or settings.target
     try:
         asked = Switch(settings)
-        ports, meters = asked.ports(), asked.meters()
+        ports, meters, (opens, _) = asked.ports(), asked.meters(), asked.opens()
     except EnforceError as error:
         remedy = "start Open vSwitch, or correct enforce.openflow; `ovs-vsctl show` lists bridges"
         return Finding("openflow", "fail", str(error), remedy)
     if missing := [port for port in settings.uplinks if port not in ports]:
         line = f"bridge {name} has no port {missing[0]!r}"
         return Finding("openflow", "warn", line, "correct enforce.openflow.uplinks")
+    if opens:
+        line = f"bridge {name} forwards everything while its controller is away"
+        return Finding("openflow", "warn", line, f"ovs-vsctl set-fail-mode {name} secure")
     if settings.cut == "port" and not settings.uplinks:
         line = f"bridge {name}: any of its {len(ports)} ports may be cut as a whole"
         return Finding("openflow", "warn", line, "name the shared ones: enforce.openflow.uplinks")

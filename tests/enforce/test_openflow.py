@@ -424,6 +424,26 @@ def test_it_acts_on_a_switch_that_listens_elsewhere(scene: Scene) -> None:
         switch.vsctl("del-controller", "s1")
 
 
+def test_a_switch_that_opens_without_its_controller_is_told(scene: Scene) -> None:
+    switch = scene.place.switch
+    made = scene.enforcer()
+    made.apply([decide(of("h1"))])
+    switch.vsctl("set-fail-mode", "s1", "standalone")
+    switch.vsctl("set-controller", "s1", "tcp:127.0.0.1:9")
+    try:
+        made.settle()  # the next comparison looks at everything
+        assert [made.reconcile().found for _ in range(3)] == [0, 0, 0]
+        assert not made.apply([decide(of("h3"))])[0].done
+        assert scene.enforcer().counters()["intended"] == 0
+        kinds = [kind for kind, line in scene.notes if "set-fail-mode" in line]
+        assert kinds == ["failed", "limited"]
+        switch.vsctl("set-fail-mode", "s1", "secure")
+        wait_for(lambda: made.reconcile().found == 1)
+        assert not scene.place.ping("h1", "h2", wait_s=1)
+    finally:
+        switch.vsctl("del-controller", "s1")
+
+
 def test_a_decision_longer_than_any_time_out_is_renewed_at_half() -> None:
     place = Place("0", "drop", "priority=1")
     standing = [Standing(decide(of("h1"), for_s=604_800.0), 604_800.0, (place,), 1)]
