@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet
 BUILD_NEEDS = $$($(BIN)/python -c 'import tomllib; \
 	print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
 
-.PHONY: help demo test build style lint test-net nightly bench models parity annotate format clean FORCE
+.PHONY: help demo test build style lint test-net test-ansible nightly bench models parity annotate format clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,10 @@ lint: style ## ruff, mypy --strict and the tests of the architecture
 
 test-net: $(VENV)/stamp-dev ## only the tests that need root and network namespaces
 	@$(BIN)/python -m pytest -m 'net and not nightly'
+
+test-ansible: $(VENV)/stamp-dev ## deploy to booted Debian systems in namespaces, attack, remove (root; 20 minutes)
+	@scripts/prepare $(PYTHON) deploy
+	@$(BIN)/python -m pytest -x tests/ansible -m ''
 
 nightly: $(VENV)/stamp-fuzz ## long campaigns: repeats, mutated packets, FUZZ_MINUTES=30 of fuzzing
 	@$(BIN)/python -m pytest -m nightly

@@ -26,7 +26,13 @@ from pathlib import Path
 PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "ids_appliance", "ext")
 LEFT_OUT = {".so", ".c", ".html", ".pyc"}
 ARCHIVE = "ids-appliance-src.tar.gz"
-MANYLINUX = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
+MANYLINUX = (
+    "manylinux_2_28",
+    "manylinux_2_27",
+    "manylinux_2_24",
+    "manylinux_2_17",
+    "manylinux2014",
+)
 """Debian 12 has glibc 2.36: all of these run there."""
 
 
@@ -79,7 +85,7 @@ def digest_of(source: Path, constraints: Path) -> str:
     digest = hashlib.sha256()
     for file in (*files_of(source), constraints):
         data = file.read_bytes()
-        digest.update(f"{file.relative_to(source.parent) if file != constraints else ''}".encode())
+        digest.update(f"{file.relative_to(source) if file != constraints else ''}".encode())
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()

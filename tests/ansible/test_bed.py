@@ -1,0 +1,227 @@
+"""The deployment on booted systems, from nothing to nothing: the tests follow one another.
+
+Takes root, systemd-nspawn, debootstrap, overlay mounts, and the first time a mirror of Debian.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ids_appliance.errors import LabError
+from ids_appliance.lab import namespaces
+from tests.ansible.bed import ATTACKER, Bed, Run, bed, prepare_wheels
+from tests.ansible.snapshot import difference, snapshot
+from tests.ansible.trees import ROOT
+
+pytestmark = [pytest.mark.nightly, pytest.mark.net]
+TOOLS = ("systemd-nspawn", "debootstrap", "nsenter", "ssh", "ssh-keygen", "hping3", "ping")
+SUITES = {"gw1": "bookworm", "gw2": "bookworm", "node1": "bookworm"}
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    try:
+        namespaces.require()
+    except LabError as error:
+        pytest.skip(str(error))
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        pytest.skip(
+            f"not installed: {', '.join(missing)} (packages systemd-container, debootstrap)"
+        )
+    with bed(tmp_path_factory.mktemp("bed"), SUITES) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def before(deployed: Bed) -> dict[str, list[str]]:
+    """What the hosts were before the first run."""
+    return {name: snapshot(host) for name, host in deployed.hosts.items()}
+
+
+def told(record: pytest.FixtureRequest, what: str) -> None:
+    """Show a figure in the report, whatever pytest captures."""
+    with record.getfixturevalue("capsys").disabled():
+        print(f"\n    {what}", flush=True)
+
+
+def assert_good(run: Run) -> None:
+    assert run.good(), run.text[-6000:]
+
+
+def assert_unchanged(deployed: Bed, before: dict[str, list[str]]) -> None:
+    left = {n: difference(before[n], snapshot(host)) for n, host in deployed.hosts.items()}
+    assert not any(left.values()), "\n".join(f"{n}: {line}" for n in left for line in left[n][:40])
+
+
+def test_what_is_wrong_is_named_before_anything_is_changed(
+    deployed: Bed, before: dict[str, list[str]]
+) -> None:
+    wrong = {
+        "no authority": ({}, "make an authority"),
+        "no such interface": (
+            {"ids_plaintext": True, "gateway_interfaces": ["lan0", "nope0"]},
+            "nope0 .* is no interface of gw1",
+        ),
+        "no node": ({"ids_mode": "offloaded", "gateway_nodes": [], "ids_plaintext": True}, "node"),
+        "no such module": (
+            {"ids_plaintext": True, "gateway_firewall_input": "drop", "gateway_protect_live": False}
+            | {"gateway_firewall_tcp": [53]},
+            "nobody could log in",
+        ),
+    }
+    for what, (variables, said) in wrong.items():
+        run = deployed.site(**variables)
+        assert run.code != 0, what
+        assert re.search(said, run.text), (what, run.text[-3000:])
+        assert run.total("changed") == 0, what
+    assert_unchanged(deployed, before)
+
+
+def test_check_mode_changes_nothing_on_fresh_hosts(
+    deployed: Bed, before: dict[str, list[str]], request: pytest.FixtureRequest
+) -> None:
+    authority = deployed.play("authority.yml", tls_vault_password_file=str(deployed.password))
+    assert authority.code == 0, authority.text
+    key = deployed.inventory.parent / "pki" / "ca.key"
+    assert key.read_text().startswith("$ANSIBLE_VAULT")
+    run = deployed.site("--check", "--diff")
+    assert_good(run)
+    assert run.total("changed") > 10
+    assert_unchanged(deployed, before)
+    told(request, f"--check --diff on fresh hosts: {run.seconds:.0f} s, nothing changed")
+
+
+def test_it_converges(deployed: Bed, request: pytest.FixtureRequest) -> None:
+    run = deployed.site()
+    assert_good(run)
+    assert "only OBSERVES" in run.text
+    told(request, f"first run: {run.seconds:.0f} s, changed={run.total('changed')}")
+
+
+def test_a_second_run_changes_nothing(deployed: Bed, request: pytest.FixtureRequest) -> None:
+    run = deployed.site()
+    assert_good(run)
+    assert run.total("changed") == 0, [x for x in run.text.splitlines() if "changed:" in x]
+    checked = deployed.site("--check", "--diff")
+    assert_good(checked)
+    assert checked.total("changed") == 0
+    told(request, f"second run: {run.seconds:.0f} s, changed=0; --check {checked.seconds:.0f} s")
+
+
+def test_units_are_hardened_and_alive(deployed: Bed, request: pytest.FixtureRequest) -> None:
+    for host, unit, bound in (
+        ("gw1", "ids-appliance.service", 3.0),
+        ("node1", "ids-appliance-classifier.service", 2.0),
+    ):
+        machine = deployed.hosts[host]
+        assert machine.say("systemctl", "is-active", unit) == "active\n"
+        said = machine.say("systemd-analyze", "security", "--no-pager", unit)
+        score = re.search(r"exposure level for \S+: ([\d.]+)", said)
+        assert score is not None and float(score[1]) <= bound, said
+        told(request, f"systemd-analyze security {unit}: {score[1]}")
+    show = deployed.hosts["gw1"].say(
+        "systemctl", "show", "ids-appliance", "-p", "WatchdogUSec,User"
+    )
+    assert "WatchdogUSec=30s" in show and "User=ids-appliance" in show
+
+
+def test_a_stuck_gateway_is_started_anew(deployed: Bed, request: pytest.FixtureRequest) -> None:
+    machine = deployed.hosts["gw2"]
+    show = ("systemctl", "show", "ids-appliance", "--value", "-p")
+    pid = machine.say(*show, "MainPID").strip()
+    machine.say("kill", "-STOP", pid)
+    start = time.monotonic()
+    while machine.say(*show, "NRestarts").strip() == "0":
+        assert time.monotonic() - start < 180
+        time.sleep(1)
+    while machine.run("systemctl", "is-active", "ids-appliance").returncode:
+        assert time.monotonic() - start < 180
+        time.sleep(1)
+    told(request, f"stopped process: running again after {time.monotonic() - start:.0f} s")
+
+
+def test_the_toggle_and_an_attack(deployed: Bed, request: pytest.FixtureRequest) -> None:
+    run = deployed.site(ids_mode="offloaded")
+    assert_good(run)
+    told(request, f"toggle to offloaded: {run.seconds:.0f} s, changed={run.total('changed')}")
+    assert deployed.ids("gw1", "status")["mode"] == "offloaded"
+    deployed.hosts["gw1"].say("/usr/local/bin/ids-appliance", "enforce", "on")
+    assert deployed.reaches("gw1")
+    deployed.attack("gw1")
+    end = time.monotonic() + 60
+    while deployed.reaches("gw1"):
+        assert time.monotonic() < end, deployed.ids("gw1", "decisions")
+    found = deployed.ids("gw1", "decisions")
+    told(request, f"SYN flood from {ATTACKER['gw1']}: cut off; {len(found)} decision(s)")
+    status = deployed.ids("gw1", "status")
+    assert status["counters"]["unanswered"] == 0
+    # The other gateway was not attacked, and observes.
+    assert deployed.reaches("gw2")
+
+
+def test_rules_that_lock_out_undo_themselves(deployed: Bed, request: pytest.FixtureRequest) -> None:
+    rules = deployed.hosts["gw2"].say("nft", "list", "table", "inet", "ids_base")
+    run = deployed.site(
+        "--limit=gw2",
+        ids_mode="offloaded",
+        gateway_firewall_input="drop",
+        gateway_protect_live=False,
+        gateway_administrators=["203.0.113.0/24"],
+        gateway_firewall_tcp=[53],
+        gateway_firewall_trial_s=30,
+    )
+    assert run.code != 0 and "the old ones are back on gw2" in run.text, run.text[-3000:]
+    assert deployed.hosts["gw2"].say("nft", "list", "table", "inet", "ids_base") == rules
+    assert deployed.site("--limit=gw2", "--check", ids_mode="offloaded").good()
+    told(request, f"rules that lock the controller out: undone, {run.seconds:.0f} s in all")
+
+
+def next_version(clone: Path) -> Path:
+    """Make a clone with another version number, and its wheel."""
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "build", "*.so", "*.c"))
+    project = clone / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    project.write_text(re.sub(r'(?m)^version = ".*"$', 'version = "999.0"', text))
+    prepare_wheels(clone)
+    return clone
+
+
+def test_upgrade_and_rollback(
+    deployed: Bed, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    machine = deployed.hosts["gw1"]
+    release = ("readlink", "/opt/ids-appliance/current")
+    old = machine.say(*release)
+    standing = deployed.ids("gw1", "decisions")
+    clone = next_version(tmp_path / "clone")
+    run = deployed.site("--limit=gw1,node1", ids_mode="offloaded", appliance_source=str(clone))
+    assert_good(run)
+    assert machine.say(*release) != old
+    assert [d["subject"] for d in deployed.ids("gw1", "decisions")] == [
+        d["subject"] for d in standing
+    ]
+    assert not deployed.reaches("gw1")
+    back = deployed.play("rollback.yml", "--limit=gw1")
+    assert back.code == 0, back.text
+    assert machine.say(*release) == old
+    assert not deployed.reaches("gw1")
+    assert machine.say("systemctl", "is-active", "ids-appliance") == "active\n"
+    told(request, f"upgrade {run.seconds:.0f} s, rollback {back.seconds:.0f} s; bans stay")
+
+
+def test_absent_leaves_the_hosts_as_they_were(
+    deployed: Bed, before: dict[str, list[str]], request: pytest.FixtureRequest
+) -> None:
+    checked = deployed.site("--check", ids_state="absent")
+    assert_good(checked)
+    run = deployed.site(ids_state="absent")
+    assert_good(run)
+    assert_unchanged(deployed, before)
+    again = deployed.site(ids_state="absent")
+    assert_good(again)
+    assert again.total("changed") == 0
+    told(request, f"absent: {run.seconds:.0f} s, nothing of ours left")

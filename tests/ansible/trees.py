@@ -1,0 +1,95 @@
+"""A suite's name in, a Debian tree out: made with debootstrap once, kept under build/.
+
+The mirror is the one that this machine's own apt uses. What the roles install lies in the tree's
+package cache, not installed: the hosts have no way to a network.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+TREES = ROOT / "build" / "ansible-trees"
+ROLE = ROOT / "ansible" / "roles" / "appliance" / "defaults" / "main.yml"
+BASE = (
+    *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server"),
+    *("python3", "python3-apt", "iproute2", "iputils-ping"),
+)
+"""What a host has before the first run: it boots, and answers to Ansible."""
+QUIET = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+
+
+def tree(suite: str) -> Path:
+    """Return the tree of a suite, made where it is not there yet or the roles want other packages.
+
+    Raises subprocess.CalledProcessError."""
+    role = yaml.safe_load(ROLE.read_text(encoding="utf-8"))
+    wanted = [*role["appliance_packages"], *role["appliance_build_packages"]]
+    stamp = hashlib.sha256(" ".join([*BASE, *wanted]).encode()).hexdigest()
+    made = TREES / suite
+    kept = TREES / f"{suite}.stamp"
+    if kept.exists() and kept.read_text() == stamp:
+        return made
+    shutil.rmtree(made, ignore_errors=True)
+    TREES.mkdir(parents=True, exist_ok=True)
+    quietly("debootstrap", "--variant=minbase", suite, str(made), mirror())
+    shutil.copyfile("/etc/resolv.conf", made / "etc/resolv.conf")
+    with mounted(made), no_services(made):
+        chroot(made, "apt-get", "update")
+        install = ("apt-get", "install", "--yes", "--no-install-recommends")
+        chroot(made, *install, *BASE)
+        chroot(made, *install, "--download-only", *wanted)
+    (made / "etc/resolv.conf").write_text("# nobody to ask\n")
+    kept.write_text(stamp)
+    return made
+
+
+def mirror() -> str:
+    """Return the first mirror of this machine's own apt."""
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.split()[0]
+
+
+def quietly(*words: str) -> None:
+    """Run a command that has to succeed; what it says is shown only if it does not."""
+    done = subprocess.run(words, capture_output=True, text=True, env=QUIET, check=False)
+    if done.returncode:
+        print(done.stdout[-2000:], done.stderr[-2000:])
+        done.check_returncode()
+
+
+def chroot(where: Path, *words: str) -> None:
+    quietly("chroot", str(where), *words)
+
+
+@contextlib.contextmanager
+def mounted(where: Path) -> Iterator[None]:
+    """Some packages look at /proc while they are set up."""
+    quietly("mount", "--bind", "/proc", str(where / "proc"))
+    try:
+        yield
+    finally:
+        quietly("umount", str(where / "proc"))
+
+
+@contextlib.contextmanager
+def no_services(where: Path) -> Iterator[None]:
+    """Nothing is started in the tree (policy-rc.d(8)): it is not booted."""
+    policy = where / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
