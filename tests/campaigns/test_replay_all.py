@@ -1,10 +1,12 @@
 """The replay of all captures runs, on two of them; its sums are those of its rows."""
 
 import json
+import re
 import sys
 
 import pytest
 
+from ids_appliance.train.study.replays import RUNS
 from tests.campaigns import replay_all
 
 ORIGIN = "evilfingers_nmap"
@@ -21,19 +23,11 @@ def test_a_small_replay(data_dir, tmp_path, monkeypatch, capsys):
         "tcp_syn_scan.pcap.gz",
     ]
     for row in found:
-        assert not row["trained_on"] and row["family"] == "Recon" and row["attackers"] == 1
+        assert not row["trained_on"] and row["family"] == "Recon"
+        assert all(row[run]["culprits"] == 1 for run in RUNS)
         # The scan rule names the scanner; nobody accuses the scanned.
-        assert row["triggers"]["found"] == 1
-        assert all(row[run]["wronged"] == 0 for run in replay_all.RUNS)
-        assert row["forest"]["counters"]["screened"] == 0
-        assert row["triggers"]["counters"]["contained"] == 0
+        assert row["triggers"]["found"] == 1 and row["forest"]["named"] == 0
+        assert all(row[run]["wronged"] == 0 for run in RUNS)
     text = (tmp_path / "replay.txt").read_text()
     assert text in capsys.readouterr().out
-    assert "  Recon                     2" in text
-
-
-def test_the_runs_differ_in_what_they_leave_out():
-    appliance, triggers, forest = map(replay_all.configuration, replay_all.RUNS)
-    assert appliance.enforce.enabled and not triggers.enforce.enabled and forest.enforce.enabled
-    assert (appliance.trigger.kind, forest.trigger.kind) == ("embedded", "always")
-    assert appliance.policy == triggers.policy == forest.policy
+    assert re.search(r"^  Recon +2 .* 2/2 2/2", text, re.MULTILINE)
