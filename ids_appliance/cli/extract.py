@@ -77,7 +77,7 @@ def command(**given: Any) -> None:
     \b
     Example:
       ids-appliance extract --data CICIoT2023 --tables tables --on-error skip --dask local:2
-      ids-appliance train --data tables --rows 400000 --out models/mine
+      ids-appliance train --data tables --rows 300000 --out models/mine
     """
     paper = given["preset"] == "paper"
     listed = catalogue(

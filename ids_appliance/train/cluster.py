@@ -67,7 +67,7 @@ def connect(address: str) -> Iterator[Cluster]:
             n_workers=int(number),
             threads_per_worker=1,
             memory_limit=MEMORY_BYTES,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             security=True,
             silence_logs=logging.ERROR,
             local_directory=scratch,

@@ -77,7 +77,7 @@ class Gatherer:
             if self._rows > AT_ONCE:
                 raise LabelError(
                     f"more than {AT_ONCE:,} packets do not fit into memory: draw some of them, as "
-                    "with --rows 400000"
+                    "with --rows 300000"
                 )
             place = [self._families.setdefault(n, len(self._families)) for n in families]
             file = np.full(len(rows), len(self._reports), np.uint16)

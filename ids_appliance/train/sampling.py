@@ -118,10 +118,16 @@ class Pool:
         self.seen += seen
         self._added += len(keys)
         if self._added > self.budget + _SLACK:
-            # What is beyond a share now stays beyond it: shares only fall as more is met.
-            for name, share in self.quotas().items():
-                self._strata[name].limit(share + 1)
+            self._forget()
             self._added = 0
+
+    def _forget(self) -> None:
+        quotas = self.quotas()
+        if sum(quotas.values()) == self.budget:
+            # Nobody's share will be larger than the largest is now: it only falls as more is met.
+            most = max(quotas.values()) + 1
+            for own in self._strata.values():
+                own.limit(most)
 
     def quotas(self) -> dict[str, int]:
         """Return how many packets of each stratum are drawn, of what has been met so far."""

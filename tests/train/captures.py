@@ -22,6 +22,12 @@ def write_pcap(path, packets, *, linktype=1, cut=0, end=None):
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+def addressed_to(address):
+    """A frame to an IPv4 address."""
+    packet = f.ipv4(f.tcp())
+    return f.ethernet(packet[:16] + address + packet[20:])
+
+
 def flood(rng, n, *, port):
     return [
         f.ethernet(
