@@ -122,7 +122,7 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     type=click.IntRange(0, 50_000_000),
     default=0,
     help="Draw so many packets instead of reading all: evenly over the origins of both classes, "
-    "equal ones once (--weight packet: alike over all packets). 400,000 need less than 1 GB. "
+    "equal ones once (--weight packet: alike over all packets). 300,000 need less than 1 GB. "
     "[default: all]",
 )
 @click.option(
