@@ -23,6 +23,7 @@ NEED_TRAIN = {f"ids_appliance.cli.{stem}" for stem in ("evaluate", "extract", "k
     f"ids_appliance.train.{stem}"
     for stem in (
         "agreement",
+        "card",
         "cluster",
         "corpus",
         "draw",
