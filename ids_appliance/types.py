@@ -370,7 +370,7 @@ class Policy(Protocol):
 
 
 class Enforcer(Protocol):
-    """Decisions into the kernel. Implementations: nftables, dry-run; later tc, OpenFlow.
+    """Decisions into the kernel. Implementations: nftables, OpenFlow, dry-run; later tc.
 
     The contract, tested for each: `apply` of a subject that stands already replaces its response
     and duration; one bad element costs that element only; every element ends by itself.

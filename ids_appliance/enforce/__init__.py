@@ -1,1 +1,1 @@
-"""Decisions into the kernel: nftables, or a dry run with the same contract. Read nftables.py."""
+"""Decisions into the kernel or a switch, or a dry run. Read nftables.py, or openflow_entries.py."""
