@@ -60,7 +60,7 @@ FROM_B = [n + 0x8000 for n in FROM_A]
         (BOTH, FROM_A + FROM_B),
         ("select-src-port=@a", FROM_A),
         ("select-dst-port=@a", FROM_B),
-        ("select-all=true", FROM_A + FROM_B),
+        pytest.param("select-all=true", FROM_A + FROM_B, marks=pytest.mark.nightly),
     ],
     ids=["both", "from a", "to a", "all"],
 )
