@@ -23,7 +23,7 @@ REPLY: Final = (
     b'Connection: close\r\n\r\n{"state": "on", "uptime": 86400}'
 )
 MAX_REQUEST_BYTES: Final = 4096
-START_S: Final = 10.0
+START_S: Final = 60.0
 MIB: Final = (1, 50)
 """Sizes of the files that the web server has."""
 _NOTHING_YET_S: Final = 0.02

@@ -162,8 +162,8 @@ class TestOwners:
         "clock=time.monotonic)\n"
         "e.open()\n"
         "m=bytes.fromhex(sys.argv[1])\n"
-        "e.apply([Decision(1,Subject(Kind.MAC,m,'lan1'),Response.QUARANTINE,20.0,'x')])\n"
-        "print('up',flush=True);time.sleep(60)\n"
+        "e.apply([Decision(1,Subject(Kind.MAC,m,'lan1'),Response.QUARANTINE,3600.0,'x')])\n"
+        "print('up',flush=True);time.sleep(3600)\n"
     )
 
     def other(self, scene: Scene) -> subprocess.Popen[bytes]:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import random
 import socket
 import struct
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from ids_appliance.gateway.logins import Records, logged_in
 
+NOISE = random.Random(1)
 PEER, OTHER = "198.51.100.7", "2001:db8::7"
 
 
@@ -99,8 +101,8 @@ def test_ipv4_inside_ipv6_is_ipv4(records: Records) -> None:
 
 def test_noise_is_survived(records: Records) -> None:
     (records.sessions / "1").write_bytes(b"\xff\0REMOTE=1\nREMOTE_HOST=\xfe\n" * 9999)
-    records.utmp.write_bytes(os.urandom(384 * 3 + 5))
-    records.connections[0].write_bytes(os.urandom(5000))
+    records.utmp.write_bytes(NOISE.randbytes(384 * 3 + 5))
+    records.connections[0].write_bytes(NOISE.randbytes(5000))
     assert logged_in(records) == []
 
 

@@ -23,7 +23,7 @@ from ids_appliance.lab.layouts import GATEWAY, HOSTS
 from ids_appliance.lab.network import Lab
 
 NODE_PORT: Final = 7443
-START_S: Final = 20.0
+START_S: Final = 60.0
 STOP_S: Final = 10.0
 QUIET_S: Final = 0.25
 TOLD_S: Final = 10.0
