@@ -1,8 +1,8 @@
 """Three hosts on a private switch that our controller can tell what to do, and a monitor.
 
-    h1 192.0.2.1 -- p1  +----+  pm -- mon (eth1, no address)
-    h2 192.0.2.2 -- p2  | s1 |
-    h3 192.0.2.3 -- p3  +----+  mirror `espejo`: from and to p1 and p2, out at pm
+h1 192.0.2.1 -- p1  +----+  pm -- mon (eth1, no address)
+h2 192.0.2.2 -- p2  | s1 |
+h3 192.0.2.3 -- p3  +----+  mirror `espejo`: from and to p1 and p2, out at pm
 """
 
 import re

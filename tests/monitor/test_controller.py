@@ -155,6 +155,40 @@ def test_a_switch_that_comes_again_and_again_leaves_nothing(place: Controlled) -
         assert found["connected"] >= 5 and found["switches"] <= 2
 
 
+def certificates(where: Path) -> None:
+    """An authority, and certificates of the controller and of the switch."""
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+    lines = [f"req -x509 {key} -keyout ca.key -out ca.crt -subj /CN=ca -days 2"]
+    for name in ("controller", "switch"):
+        lines.append(f"req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}")
+        signed = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2"
+        lines.append(f"x509 -req -in {name}.csr -out {name}.crt {signed}")
+    for line in lines:
+        subprocess.run(["openssl", *line.split()], cwd=where, capture_output=True, check=True)
+
+
+@pytest.mark.nightly
+def test_with_certificates_nobody_comes_without(place: Controlled, tmp_path: Path) -> None:
+    require("openssl")
+    certificates(tmp_path)
+    files = [str(tmp_path / name) for name in ("switch.key", "switch.crt", "ca.crt")]
+    place.switch.vsctl("set-ssl", *files, "--", "set-controller", "s1", "ssl:127.0.0.1:6653")
+    words = [f"--cert={tmp_path}/controller.crt", f"--key={tmp_path}/controller.key"]
+    words.append(f"--ca={tmp_path}/ca.crt")
+    with place.controller(*words) as running:
+        assert place.ping("h1", "h2")
+        hello = bytes.fromhex("0400000800000001")
+        with place.net.inside("sw"), socket.create_connection(("127.0.0.1", 6653)) as plain:
+            plain.settimeout(60)
+            plain.sendall(hello)
+            try:
+                assert plain.recv(100)[:1] != b"\4"  # no OpenFlow: an alert of TLS, or the end
+            except ConnectionResetError:
+                pass
+        assert place.totals(running)["connected"] == 1
+    place.switch.vsctl("del-ssl")
+
+
 def test_bad_addresses_are_named() -> None:
     words = [sys.executable, "-m", "ids_appliance", "monitor", "controller", "--listen"]
     with socket.create_server(("127.0.0.1", 0)) as held:
