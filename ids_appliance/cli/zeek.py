@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ids_appliance.config import Config
 from ids_appliance.config_file import DEFAULT_PATH, load
 from ids_appliance.errors import ConfigError
 from ids_appliance.gateway import mirror
@@ -58,19 +59,21 @@ def settings(path: Path, direct: bool) -> None:
       ids-appliance zeek settings --direct > gateway.zeek
       zeek -b -C -r lan.pcap ids-appliance-zeek/scripts gateway.zeek
     """
-    config = load(path)
-    try:
-        click.echo(redefs(config.trigger, Sight() if direct else mirror.sight(config)), nl=False)
-    except ValueError as error:
-        raise ConfigError(f"[trigger] {error}") from error
+    click.echo(_settings(load(path), direct=direct), nl=False)
 
 
 @command.command()
 @_config
 @_namespace
 @_interface
+@click.option(
+    "--settings",
+    "out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write what `zeek settings` prints to this file as well.",
+)
 @click.option("--print", "show", is_flag=True, help="Print the nftables rules, change nothing.")
-def up(path: Path, namespace: str, near: str, show: bool) -> None:
+def up(path: Path, namespace: str, near: str, out: Path | None, show: bool) -> None:
     """Make the mirror, or bring it up to date; a Zeek behind it goes on.
 
     \b
@@ -81,6 +84,8 @@ def up(path: Path, namespace: str, near: str, show: bool) -> None:
     if show:
         click.echo(ruleset(mirror.planned(config, names)), nl=False)
         return
+    if out is not None:
+        _write(out, _settings(config))
     mirror.up(config, names)
     click.echo(f"the mirror stands: {near} in namespace {namespace}")
 
@@ -97,3 +102,20 @@ def down(namespace: str, near: str) -> None:
     """
     mirror.down(Names(near, namespace))
     click.echo("the mirror is gone")
+
+
+def _settings(config: Config, *, direct: bool = False) -> str:
+    try:
+        return redefs(config.trigger, Sight() if direct else mirror.sight(config))
+    except ValueError as error:
+        raise ConfigError(f"[trigger] {error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file at once: Zeek may be reading it."""
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        fresh.write_text(text, encoding="ascii")
+        fresh.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from error
