@@ -127,22 +127,18 @@ def campaign(*, pps: int, seconds: int, cut: str, forged: bool, controller: bool
         seen = where / "seen.pcap"
         words = ["tcpdump", "-i", "eth1", "-s", "64", "--time-stamp-precision=nano", "-U", "-w"]
         only = f"ether src {mac('h1')} and tcp dst port 80"
-        dump = subprocess.Popen(
-            net.command("h2", *words, str(seen), "-Z", "root", "-B", "65536", only),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        words = net.command("h2", *words, str(seen), "-Z", "root", "-B", "65536", only)
+        dump = stack.enter_context(subprocess.Popen(words, stderr=subprocess.PIPE, text=True))
+        stack.callback(dump.terminate)
         assert dump.stderr is not None
         next(line for line in dump.stderr if "listening" in line)
         count = int((seconds + 4) / PING_S)
-        ping = subprocess.Popen(
-            net.command(
-                "h3", "ping", "-n", "-D", "-i", str(PING_S), "-c", str(count), address("h2")
-            ),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        words = ["ping", "-n", "-D", "-i", str(PING_S), "-c", str(count), address("h2")]
+        words = net.command("h3", *words)
+        ping = stack.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        stack.callback(ping.terminate)
         opening = Opening(place)
+        stack.callback(opening.close)
         time.sleep(2)  # ordinary traffic alone, as the appliance knows it
         options = ["--rand-source"] if forged else []
         flood = ["hping3", "-q", "-n", "-S", "-p", "80", "-i", f"u{1_000_000 // pps}"]
