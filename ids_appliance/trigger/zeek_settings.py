@@ -30,6 +30,13 @@ _RATIOS: Final = (
     "mirai_failed_or_brief_ratio",
 )
 
+_WHOLE: Final = (
+    "redef use_conn_size_analyzer = T;",
+    # As long as our own screen remembers: nothing is bounded by a mirror here, nor live.
+    "redef tcp_inactivity_timeout = 5 min;",
+    "redef udp_inactivity_timeout = 1 min;",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -81,7 +88,7 @@ def redefs(trigger: Trigger, sight: Sight) -> str:
         lines.append(_redef("limited_mac", f'"{_checked(_MAC, sight.limited_mac)}"'))
     else:
         lines += [_redef("own_headers", "T"), _redef("whole", "T")]
-        lines.append("redef use_conn_size_analyzer = T;")
+        lines += _WHOLE
     return "\n".join(lines) + "\n"
 
 

@@ -35,7 +35,7 @@ def test_it_is_formatted(path: Path) -> None:
 def test_it_explains_itself_and_stays_small(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("##! ") or path.name == "__load__.zeek"
-    assert len(text.splitlines()) <= 130
+    assert len(text.splitlines()) <= 129
     assert max(len(line.expandtabs(4)) for line in text.splitlines()) <= 100
 
 
@@ -61,4 +61,4 @@ def test_every_table_that_frames_fill_has_a_cap() -> None:
         filled = {name for name in tables if re.search(rf"\b{name}\[[^\]]+\] = ", text)}
         held = {name for found in capped.findall(text) for name in (found,)}
         # The queues hold what the table of exchanges took in.
-        assert filled - held <= {"pending", "open"}, path.name
+        assert filled - held <= {"pending", "opened"}, path.name

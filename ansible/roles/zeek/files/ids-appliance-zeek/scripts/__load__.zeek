@@ -4,6 +4,7 @@
 @load ./who
 @load ./trigger-log
 @load ./rest
+@load ./attempt
 @load ./attempts
 @load ./waiting
 @load ./tcp

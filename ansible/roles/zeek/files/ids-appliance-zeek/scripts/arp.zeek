@@ -1,5 +1,5 @@
-##! ARP in, requests and claims out. Zeek raises only bad_arp where the frame's MAC is not the
-##! claimed one, and does not say which it was.
+##! ARP in, requests and claims out. Where the frame's MAC is not the claimed one Zeek raises only
+##! bad_arp.
 
 @load ./clock
 @load ./trigger-log
@@ -81,6 +81,11 @@ event bad_arp(SPA: addr, SHA: string, TPA: addr, THA: string,
     explanation: string)
 	{
 	tick();
-	if ( explanation == "weird-arp-sha" )
-		claims(who_has("", SPA), SPA, SHA, ! was_asked(SPA, TPA));
+	if ( explanation != "weird-arp-sha" )
+		return;
+	# The event does not say whose frame it was; the frame does.
+	local frame = get_current_packet_header();
+	local mac = frame?$l2 && frame$l2?$src ? frame$l2$src : "";
+	if ( mac !in own_macs )
+		claims(who_has(mac, SPA), SPA, SHA, ! was_asked(SPA, TPA));
 	}

@@ -50,6 +50,8 @@ function span(since: time): string
 	return fmt("%.1f s", interval_to_double(now - since));
 	}
 
+global sweep: event();
+
 event sweep()
 	{
 	tick();

@@ -8,6 +8,8 @@ module IdsAppliance;
 
 global lost_before = 0;
 
+global sign_of_life: event();
+
 event sign_of_life()
 	{
 	tick();

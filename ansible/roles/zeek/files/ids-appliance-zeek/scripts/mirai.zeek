@@ -60,7 +60,7 @@ function of_top_ports(s: Sweep): count
 		tries += n;
 	sort(tries, function(a: count, b: count): int
 		{
-		return a > b ? -1 : ( a < b ? 1 : 0 );
+		return a > b ? -1 : 1;
 		});
 	local top = 0;
 	for ( i, n in tries )

@@ -26,7 +26,7 @@ function lost_some(why: string)
 	{
 	lost_ever = T;
 	lost_in_window = window_number;
-	fire(Line($rule="limited", $key=why, $detail=fmt(
+	fire(Line($rule="overflow", $key=why, $detail=fmt(
 	    "%s: the rules that count answers rest", why)));
 	}
 

@@ -13,6 +13,13 @@ export {
 	global in_flood: function(c: connection): bool;
 }
 
+const FIN = 1;
+const SYN = 2;
+const RST = 4;
+const PSH = 8;
+const ACK = 16;
+const URG = 32;
+
 function reversed(id: conn_id): conn_id
 	{
 	return conn_id($orig_h=id$resp_h, $orig_p=id$resp_p, $resp_h=id$orig_h,
@@ -22,16 +29,16 @@ function reversed(id: conn_id): conn_id
 event connection_SYN_packet(c: connection, pkt: SYN_packet)
 	{
 	tick();
-	if ( ! pkt$is_orig )
-		{
-		if ( "h" in c$history && know(c$id) )
+	if ( ! pkt$is_orig || "S" !in c$history )
+		{ # A SYN-ACK; from the originator where its SYN was forgotten, or never seen.
+		if ( ! know(pkt$is_orig ? reversed(c$id) : c$id) )
+			return;
+		local frame = get_current_packet_header();
+		if ( frame?$tcp && frame$tcp$flags & ACK != 0 )
+			{
+			found$number = frame$tcp$seq;
 			answered(found);
-		return;
-		}
-	if ( "S" !in c$history )
-		{ # It begins with the answer: the flow was forgotten, or never seen.
-		if ( know(reversed(c$id)) )
-			answered(found);
+			}
 		return;
 		}
 	if ( is_group(c$id$resp_h, c$resp) )
@@ -49,7 +56,11 @@ event connection_SYN_packet(c: connection, pkt: SYN_packet)
 event connection_first_ACK(c: connection)
 	{
 	tick();
-	if ( know(c$id) && found$answered && ! is_own(c$id$orig_h) )
+	local frame = get_current_packet_header();
+	if ( ! know(c$id) || ! found$answered || is_own(c$id$orig_h) || ! frame?$tcp )
+		return;
+	# Whoever forged its address does not know the number.
+	if ( frame$tcp$ack == ( found$number + 1 ) % 4294967296 )
 		hook handshake_done(c);
 	}
 
@@ -60,19 +71,27 @@ event connection_rejected(c: connection)
 		refused(found);
 	}
 
-# A bare flag that belongs to nothing: the flow's history tells, once its first packet is done.
+# A bare flag that belongs to nothing known. Behind the mirror a long connection's FIN looks so, as
+# its other packets are not copied.
 event new_connection(c: connection)
 	{
-	if ( get_port_transport_proto(c$id$resp_p) != tcp
-	    || ! connection_exists(c$id) )
+	if ( get_port_transport_proto(c$id$resp_p) != tcp )
 		return;
-	if ( /[SsHhDdRr]/ in lookup_connection(c$id)$history
-	    || is_group(c$id$resp_h, c$resp) )
+	local frame = get_current_packet_header();
+	if ( ! frame?$tcp || is_group(c$id$resp_h, c$resp) )
+		return;
+	local flags = frame$tcp$flags;
+	if ( flags & ( SYN | RST ) != 0 )
+		return;
+	if ( flags & ACK != 0 && ( frame$tcp$dl > 0 || flags & ( PSH | URG ) != 0 ) )
+		return;
+	if ( ! whole && flags & ( FIN | ACK ) == ( FIN | ACK ) )
 		return;
 	tick();
 	begin(c, T, F);
 	}
 
+# Whatever but RST answers a bare flag shows a connection that was there before us.
 function over(c: connection)
 	{
 	tick();
@@ -82,6 +101,8 @@ function over(c: connection)
 		closed(found);
 	else if ( "r" in c$history )
 		refused(found);
+	else
+		answered(found);
 	}
 
 event connection_finished(c: connection)
@@ -99,7 +120,6 @@ event connection_reset(c: connection)
 	over(c);
 	}
 
-# Anything else that answers a bare flag shows a connection that was there before us.
 event partial_connection(c: connection)
 	{
 	tick();

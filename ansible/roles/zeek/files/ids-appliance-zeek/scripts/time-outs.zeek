@@ -12,5 +12,4 @@ redef icmp_inactivity_timeout = 10secs;
 
 # Nobody reads payload here.
 redef dpd_reassemble_first_packets = F;
-redef dpd_buffer_size = 0;
 redef use_conn_size_analyzer = F;

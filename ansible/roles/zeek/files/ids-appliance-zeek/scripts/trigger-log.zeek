@@ -65,8 +65,10 @@ function fire(line: Line)
 		last = held_before[line$rule, line$key, loud];
 	if ( now - last < hold_down )
 		return;
-	if ( |held| < max_keys )
-		held[line$rule, line$key, loud] = now;
+	# Thousands within a hold-down: the window is open already.
+	if ( |held| >= max_keys )
+		return;
+	held[line$rule, line$key, loud] = now;
 	line$ts = now;
 	Log::write(LOG, line);
 	}

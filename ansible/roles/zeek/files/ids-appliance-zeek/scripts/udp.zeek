@@ -22,9 +22,9 @@ event new_connection(c: connection)
 		begin(c, F, F);
 	}
 
-event udp_reply(c: connection)
+event udp_reply(u: connection)
 	{
 	tick();
-	if ( know(c$id) )
+	if ( know(u$id) )
 		answered(found);
 	}

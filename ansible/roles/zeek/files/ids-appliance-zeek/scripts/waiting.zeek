@@ -10,9 +10,9 @@ module IdsAppliance;
 global pending: table[count] of Attempt;
 global pending_first = 0;
 global pending_next = 0;
-global open: table[count] of Attempt;
-global open_first = 0;
-global open_next = 0;
+global opened: table[count] of Attempt;
+global opened_first = 0;
+global opened_next = 0;
 
 const never = 365days;
 
@@ -26,13 +26,13 @@ function wait_for_end(a: Attempt)
 	{
 	a$stage = OPEN;
 	a$since = now;
-	open[open_next] = a;
-	++open_next;
+	opened[opened_next] = a;
+	++opened_next;
 	}
 
 function entries(): count
 	{
-	return |flows| + |flows_before| + |pending| + |open|;
+	return |flows| + |flows_before| + |pending| + |opened|;
 	}
 
 function was_brief(a: Attempt): bool
@@ -72,14 +72,14 @@ function pending_due(): time
 	return now + never;
 	}
 
-function open_due(): time
+function opened_due(): time
 	{
-	while ( open_first < open_next )
+	while ( opened_first < opened_next )
 		{
-		if ( open[open_first]$stage == OPEN )
-			return open[open_first]$since + brief;
-		delete open[open_first];
-		++open_first;
+		if ( opened[opened_first]$stage == OPEN )
+			return opened[opened_first]$since + brief;
+		delete opened[opened_first];
+		++opened_first;
 		}
 	return now + never;
 	}
@@ -89,7 +89,7 @@ hook due(t: time)
 	while ( T )
 		{
 		local answer_at = pending_due();
-		local end_at = open_due();
+		local end_at = opened_due();
 		if ( answer_at > t && end_at > t )
 			break;
 		if ( answer_at <= end_at )
@@ -100,7 +100,7 @@ hook due(t: time)
 		else
 			{
 			set_clock(end_at);
-			settle(open[open_first], was_brief(open[open_first]));
+			settle(opened[opened_first], was_brief(opened[opened_first]));
 			}
 		}
 	}
