@@ -85,6 +85,7 @@ def stop_at(inside: Enclosure, at: int) -> bool:
     return True
 
 
+@pytest.mark.nightly
 def test_killed_between_namespace_and_mark(inside: Enclosure) -> None:
     """The write-ahead record alone says that a namespace is ours."""
     place = inside.directory / "wrappers"
@@ -133,6 +134,7 @@ def test_down_killed_at_every_operation(inside: Enclosure) -> None:
         assert inside.left() == before, f"down after down, killed at operation {at}"
 
 
+@pytest.mark.nightly
 def test_a_lost_record_is_no_lost_monitor(inside: Enclosure) -> None:
     """What carries our mark is found without it."""
     before = inside.left()
@@ -142,6 +144,7 @@ def test_a_lost_record_is_no_lost_monitor(inside: Enclosure) -> None:
     assert inside.left() == before
 
 
+@pytest.mark.nightly
 def test_down_without_a_switch_takes_all_else_away(inside: Enclosure) -> None:
     inside.up("s3")
     socket = inside.switch.directory / "db.sock"

@@ -69,6 +69,7 @@ def test_no_switch(inside: Enclosure) -> None:
         away.rename(path)
 
 
+@pytest.mark.nightly
 def test_what_was_there_is_left_alone(inside: Enclosure) -> None:
     """A namespace of somebody's is joined, and stays when the monitor goes."""
     inside.run("ip", "netns", "add", "Host2")

@@ -60,6 +60,7 @@ def picture(inside: Enclosure) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.nightly
 def test_a_diff_tells_and_changes_nothing(inside: Enclosure) -> None:
     before = inside.left()
     said = inside.up("s3", "--diff")
@@ -118,6 +119,7 @@ def address(frame: bytes, at: int) -> str:
     return ".".join(map(str, frame[at : at + 4]))
 
 
+@pytest.mark.nightly
 def test_hosts_in_vlans(inside: Enclosure) -> None:
     text = example("s3").replace('namespace = "Host1"', 'namespace = "Host1"\nvlan = 10')
     inside.up(inside.config(text))

@@ -138,6 +138,7 @@ def operations(inside: Enclosure, config: str) -> list[str]:
     return (place / "log").read_text().splitlines()
 
 
+@pytest.mark.nightly
 def test_killed_in_mid_move_it_comes_back_by_itself(machine: Enclosure) -> None:
     """With nobody there to type anything: the watchdog alone."""
     before = network(machine)
@@ -175,6 +176,7 @@ def test_killed_at_every_operation(machine: Enclosure) -> None:
         wait_for(lambda: comparable(machine.left()) == left)
 
 
+@pytest.mark.nightly
 def test_a_dismissed_uplink_gets_its_own_back(machine: Enclosure) -> None:
     before = network(machine)
     machine.up(file(machine, confirm_s=600), "--yes")
@@ -183,6 +185,7 @@ def test_a_dismissed_uplink_gets_its_own_back(machine: Enclosure) -> None:
     machine.down("s3")
 
 
+@pytest.mark.nightly
 def test_a_step_that_fails_after_the_move_gives_it_back(machine: Enclosure) -> None:
     """Also where nobody was to be asked for confirmation."""
     before = network(machine)
