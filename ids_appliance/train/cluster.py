@@ -1,10 +1,13 @@
 """The address of a Dask cluster in, its workers doing our jobs out; needs the extra `cluster`."""
 
 import logging
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from distributed import Client, KilledWorker, LocalCluster, as_completed
@@ -18,6 +21,8 @@ R = TypeVar("R")
 CONNECT_S: Final = 30
 MEMORY_BYTES: Final = 10**9
 """Of a local worker; Dask restarts one that takes more."""
+
+_SCRATCH: Final = "ids-appliance-dask-"
 
 _SAME: Final = ("ids-appliance", "numpy", "pyarrow", "scikit-learn")
 """Packages whose version decides the bytes of a table or a bundle."""
@@ -61,8 +66,9 @@ def connect(address: str) -> Iterator[Cluster]:
         return
     if not number.isdecimal() or not 1 <= int(number) <= 64:
         raise ClusterError(f"{address!r}: say how many workers, as in local:2 (1 to 64)")
+    _clear_left()
     with (
-        tempfile.TemporaryDirectory(prefix="ids-appliance-dask-") as scratch,
+        tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as scratch,
         LocalCluster(
             n_workers=int(number),
             threads_per_worker=1,
@@ -75,6 +81,14 @@ def connect(address: str) -> Iterator[Cluster]:
         _client(cluster) as client,
     ):
         yield Cluster(client)
+
+
+def _clear_left() -> None:
+    """Remove the scratch directories of runs that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        pid = path.name.removeprefix(_SCRATCH).partition("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

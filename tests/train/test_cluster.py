@@ -14,7 +14,7 @@ from distributed import LocalCluster
 from ids_appliance.classify.bundle import save_bundle
 from ids_appliance.cli import main
 from ids_appliance.errors import ClusterError
-from ids_appliance.train.cluster import connect
+from ids_appliance.train.cluster import _clear_left, connect
 from ids_appliance.train.fit import Recipe
 from ids_appliance.train.readers import catalogue
 from ids_appliance.train.scale import Alone, Extraction, extract_corpus, open_workers
@@ -152,6 +152,15 @@ def test_a_scheduler_of_ones_own_is_used_by_its_address(tree, tmp_path):
 def test_a_number_of_workers_that_cannot_be_meant(address):
     with pytest.raises(ClusterError, match="say how many workers"), connect(address):
         pass
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, living = (f"ids-appliance-dask-{pid}-abc" for pid in (2**22 + 1, os.getpid()))
+    for name in (dead, living, "other"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    _clear_left()
+    assert {path.name for path in tmp_path.iterdir()} == {living, "other"}
 
 
 def test_nobody_at_the_address(monkeypatch):
