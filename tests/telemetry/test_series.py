@@ -15,7 +15,9 @@ from ids_appliance.telemetry.events import EventLog
 from ids_appliance.telemetry.series import series, untold
 from ids_appliance.trigger import embedded
 from ids_appliance.trigger.overload import Overload
+from ids_appliance.trigger.standin import StandIn
 from ids_appliance.trigger.window import Window
+from ids_appliance.trigger.zeek import RULES, ZeekTrigger
 
 
 def screen(_tmp, _bundle):
@@ -50,6 +52,21 @@ def log(tmp_path, _bundle):
     return events.counters()
 
 
+class Nobody:
+    def sender(self, mac, address):
+        return None
+
+    def named(self, rule, key):
+        return None
+
+
+def zeek(tmp_path, _bundle):
+    settings = config.Zeek(log=str(tmp_path / "trigger.log"))
+    trigger = ZeekTrigger(settings, names=Nobody(), wall_ns=lambda: 0)
+    behind = StandIn(embedded.build(config.Trigger()), trigger, rules=RULES)
+    return trigger.counters() | behind.counters()
+
+
 def ring(_tmp, _bundle):
     try:
         source = RingSource("lo")
@@ -59,7 +76,7 @@ def ring(_tmp, _bundle):
     return source.counters()
 
 
-@pytest.mark.parametrize("stage", [screen, policy, window, classifier, enforcer, log, ring])
+@pytest.mark.parametrize("stage", [screen, zeek, policy, window, classifier, enforcer, log, ring])
 def test_a_stage_counts_nothing_that_is_not_told(stage, tmp_path, small_bundle) -> None:
     counters = stage(tmp_path, small_bundle)
     assert len(counters) > 3
@@ -67,7 +84,7 @@ def test_a_stage_counts_nothing_that_is_not_told(stage, tmp_path, small_bundle) 
 
 
 def test_no_two_counters_of_a_stage_fall_together(tmp_path, small_bundle) -> None:
-    for stage in (screen, policy, window, enforcer, log):
+    for stage in (screen, zeek, policy, window, enforcer, log):
         counters = dict.fromkeys(stage(tmp_path, small_bundle), 1)
         sums = [value for one in series(counters) for value in one.values.values()]
         assert set(sums) == {1}, stage.__name__
