@@ -16,7 +16,14 @@ from ids_appliance.config import Config
 from ids_appliance.enforce.nft import Nft, NftError
 from ids_appliance.errors import EnforceError
 from ids_appliance.gateway.surroundings import look
-from ids_appliance.trigger.zeek_mirror import LIMITED_MAC, Mirror, removed, ruleset, steps
+from ids_appliance.trigger.zeek_mirror import (
+    LIMITED_MAC,
+    Mirror,
+    created,
+    removed,
+    ruleset,
+    settled,
+)
 from ids_appliance.trigger.zeek_settings import Sight
 
 NAMED: Final = Path("/run/netns")
@@ -61,14 +68,17 @@ def up(config: Config, names: Names) -> None:
     Raises EnforceError: a tool or a feature of the kernel is missing; InterfaceError, ConfigError.
     """
     mirror = planned(config, names)
-    if not _stands(names):
-        down(names)
-        try:
-            for words in steps(names.near, names.namespace):
-                _ip(words)
-        except EnforceError:
+    ends = names.near, names.namespace
+    try:
+        if not _stands(names):
             down(names)
-            raise
+            for words in created(*ends):
+                _ip(words)
+        for words in settled(*ends):
+            _ip(words)
+    except EnforceError:
+        down(names)
+        raise
     try:
         Nft().run(ruleset(mirror))
     except NftError as error:
@@ -99,7 +109,7 @@ def sight(config: Config) -> Sight:
 
 
 def _stands(names: Names) -> bool:
-    there = any(link.name == names.near and link.up for link in links().values())
+    there = any(link.name == names.near for link in links().values())
     return there and (NAMED / names.namespace).exists()
 
 

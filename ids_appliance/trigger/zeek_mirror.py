@@ -143,13 +143,17 @@ table netdev {TABLE} {{
 """
 
 
-def steps(near: str, namespace: str) -> Iterable[tuple[str, ...]]:
+def created(near: str, namespace: str) -> Iterable[tuple[str, ...]]:
     """Yield the `ip` commands that make the veth pair; its far end has the same name there."""
     yield ("netns", "add", namespace)
     yield (
         *("link", "add", near, "address", NEAR_MAC, "type", "veth"),
         *("peer", "name", near, "address", ZEEK_MAC, "netns", namespace),
     )
+
+
+def settled(near: str, namespace: str) -> Iterable[tuple[str, ...]]:
+    """Yield the `ip` commands that set it up; they change nothing where it is so already."""
     yield ("link", "set", near, "addrgenmode", "none")
     yield ("-n", namespace, "link", "set", near, "addrgenmode", "none", "arp", "off")
     yield ("link", "set", near, "up")

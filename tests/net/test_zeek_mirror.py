@@ -302,7 +302,10 @@ def test_past_the_limit_it_is_said_and_the_traffic_goes_on(routed: Network, zeek
 
 def test_up_again_leaves_zeek_alone_and_down_leaves_nothing(routed: Network, zeek: Copies) -> None:
     before = {link.name: index for index, link in links().items()}
+    routed.ip("gw", f"link set {NAMES.near} down")
     mirror.up(settings(mirror_pps=100), NAMES)
+    send(routed, "wan", [forged("203.0.113.9", DEVICE, 8, SYN)], DEVICE)
+    zeek.wait(1, "203.0.113.9", DEVICE, "tcp", SYN)
     assert {link.name: index for index, link in links().items()} == before
     assert "rate 100/second" in Nft().run("list table ip ids_zeek")
     mirror.down(NAMES)
