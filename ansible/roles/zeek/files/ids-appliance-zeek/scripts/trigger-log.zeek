@@ -95,7 +95,9 @@ event zeek_init() &priority=5
 	{
 	Log::create_stream(LOG, [$columns=Line, $path=log_path]);
 	Log::remove_default_filter(LOG);
-	Log::add_filter(LOG, [$name="json", $path=log_path, $interv=rotate_after,
+	# With a capture it is the end that counts, and Zeek rotates at its own.
+	local every = reading_live_traffic() ? rotate_after : 0secs;
+	Log::add_filter(LOG, [$name="json", $path=log_path, $interv=every,
 	    $postprocessor=keep_one, $config=table(["use_json"] = "T")]);
 	Log::set_buf(LOG, F);
 	}
