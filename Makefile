@@ -49,7 +49,7 @@ lint: style ## ruff, mypy --strict and the tests of the architecture
 test-net: $(VENV)/stamp-dev ## only the tests that need root and network namespaces
 	@$(BIN)/python -m pytest -m 'net and not nightly'
 
-test-ansible: $(VENV)/stamp-dev ## deploy to booted Debian systems in namespaces, attack, remove (root; 20 minutes)
+test-ansible: $(VENV)/stamp-dev ## deploy to booted Debian systems in namespaces, attack, remove (root; half an hour)
 	@scripts/prepare $(PYTHON) deploy
 	@$(BIN)/python -m pytest -x tests/ansible -m ''
 

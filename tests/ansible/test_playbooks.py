@@ -18,6 +18,19 @@ def read(path: Path) -> dict[str, object]:
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
+def test_playbooks_are_well_formed() -> None:
+    books = ("site.yml", "rollback.yml", "authority.yml")
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "--syntax-check", *books],
+        cwd=PLAYBOOKS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.nightly
 def test_ansible_lint_finds_nothing() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("ansible-lint")), "--nocolor", "-q"],

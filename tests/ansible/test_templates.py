@@ -70,7 +70,7 @@ def test_the_configuration_says_what_the_variables_say(rendered: Rendered, tmp_p
 
     def config_of(host: str):  # type: ignore[no-untyped-def]
         text = rendered[host]["gateway.toml"].replace(
-            '"group" = "ids-appliance"', f'"group" = "{group}"'
+            'group = "ids-appliance"', f'group = "{group}"'
         )
         path.write_text(text, encoding="utf-8")
         return load(path)
