@@ -76,6 +76,8 @@ class Bed:
             "ANSIBLE_CONFIG": str(PLAYBOOKS / "ansible.cfg"),
             "ANSIBLE_LOCAL_TEMP": str(self.place / "local"),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.place / "cp"),
+            # Not in the home that is compared: what Ansible itself leaves is not of the roles.
+            "ANSIBLE_REMOTE_TEMP": "/var/tmp/ansible-bed",
             "ANSIBLE_HOST_KEY_CHECKING": "false",
             "ANSIBLE_FORCE_COLOR": "false",
             "ANSIBLE_NOCOLOR": "true",

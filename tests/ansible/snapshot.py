@@ -10,8 +10,6 @@ LEFT_OUT = (
     *("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-"),
     # Made anew by ldconfig(8) whenever a library comes or goes; its order is not fixed.
     "/etc/ld.so.cache",
-    # Where Ansible itself works.
-    "/root/.ansible",
 )
 
 LOOK = r"""
