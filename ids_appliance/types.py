@@ -379,6 +379,9 @@ class Enforcer(Protocol):
     def apply(self, decisions: Sequence[Decision]) -> Sequence["Applied"]:
         """Make them hold; one answer per decision, in order. Protected ones are refused."""
 
+    def tidy(self) -> None:
+        """Do what `apply` has left to be done and nobody waits for."""
+
     def release(self, subjects: Sequence[Subject]) -> None:
         """Let go of them; those that do not stand are passed over."""
 

@@ -57,6 +57,9 @@ class DryRunEnforcer:
         self._intention.expire()
         return [self._one(decision) for decision in decisions]
 
+    def tidy(self) -> None:
+        """Nothing is left to be done."""
+
     def release(self, subjects: Sequence[Subject]) -> None:
         """Let go of them; those that do not stand are passed over."""
         for subject in subjects:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ids_appliance.config import Enforce
+from ids_appliance.enforce.conntrack import forget
 from ids_appliance.enforce.elements import HOSTS, Place, places, pool, subject_text, timed
 from ids_appliance.enforce.installation import Installation, Note
 from ids_appliance.enforce.intention import POOLS, Full, Intention, Standing
@@ -70,9 +71,10 @@ class NftEnforcer:
         self._settled = False
         self._open = False
         self._full_due = 0.0
+        self._begun: list[tuple[bytes, int]] = []
         self._counts = dict.fromkeys(
             ("batches", "retries", "failed_elements", "refused", "reconciles", "rebuilds")
-            + ("repaired", "foreign", "intended", "found"),
+            + ("repaired", "foreign", "intended", "found", "stale_flows"),
             0,
         )
 
@@ -143,6 +145,15 @@ class NftEnforcer:
                 for step, failed in self._carry_out(steps):
                     answers[step.at] = Applied(step.decision, not failed, failed or step.note)
             return [answer for answer in answers if answer is not None]
+
+    def tidy(self) -> None:
+        """Let connection tracking forget what is in the way of a SYN proxy that has just begun."""
+        begun, self._begun = self._begun, []
+        for victim, port in begun:
+            try:
+                self._counts["stale_flows"] += forget(victim, port)
+            except OSError as error:
+                self._note("failed", f"old connections to {port} are still tracked: {error}")
 
     def release(self, subjects: Sequence[Subject]) -> None:
         """Let go of them; those that do not stand are passed over."""
@@ -248,6 +259,8 @@ class NftEnforcer:
         gone += [place for place in found if self._inherited.pop(place, None) is not None]
         commands = removing(dict.fromkeys(gone)) + _adding(found, decision.duration_s)
         if subject.kind is Kind.FLOOD and len(subject.value) == 4 and before is None:
+            if self._enforce.synproxy and self.capabilities.synproxy:
+                self._begun.append((subject.value, subject.port))
             commands += f"add element {HOSTS} fresh4 {{ {timed(found[0].key, FRESH_S)} }}\n"
         return _Step(at, decision, commands, before, note)
 

@@ -133,6 +133,9 @@ class OpenFlowEnforcer:
                     answers[step.at] = Applied(step.decision, not failed, failed or step.note)
             return [answer for answer in answers if answer is not None]
 
+    def tidy(self) -> None:
+        """Nothing is left to be done."""
+
     def release(self, subjects: Sequence[Subject]) -> None:
         """Let go of them; those that do not stand are passed over."""
         with self._lock:

@@ -163,3 +163,5 @@ class Enforcement:
         if answers:
             self._answers.extend(answers)
             self._wake()
+        with suppress(IdsError):  # noted by the enforcer
+            self._enforcer.tidy()

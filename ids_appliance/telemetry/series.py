@@ -132,7 +132,7 @@ ROWS: Final = (
     _row("(?:enforce_)?inherited", "gauge:elements_inherited",
          "Elements of an earlier run that nobody has confirmed yet."),
     _row("(?:enforce_)?(batches|retries|failed_elements|refused|reconciles|rebuilds|repaired"
-         "|foreign|evictions|orders_refused)",
+         "|foreign|evictions|orders_refused|stale_flows)",
          "counter:enforcement{what}", "Transactions with the kernel and what came of them."),
     # What it tells people.
     _row("log_waiting", "gauge:events_waiting", "Events that wait for the disk."),

@@ -1,4 +1,4 @@
-"""The monitor's campaigns for `make nightly`: a flood ended by a flow entry, a controller killed."""
+"""The monitor's campaigns for `make nightly`: a flood ended by a flow entry, no controller."""
 
 import pytest
 

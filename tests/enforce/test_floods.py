@@ -86,19 +86,49 @@ def test_a_client_comes_again_from_the_same_port(routed: Scene) -> None:
         assert attempts(routed, "out", "192.0.2.2", n=1, within_s=15.0), "it gets through at all"
         for number in range(10):
             with routed.net.inside("out"):
-                plug = socket.socket()
-            with plug:
-                plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                # Closed by a reset, so that this end forgets it; conntrack does not at once.
-                plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                plug.settimeout(7.0)  # conntrack forgets after ten
-                plug.bind((BEYOND[0], 40_000 + number // 5))
-                try:
-                    plug.connect(("192.0.2.2", PORT))
-                    plug.sendall(b"x")
-                    again.append(plug.recv(1) == b"x")
-                except OSError:
-                    again.append(False)
+                again.append(opens((BEYOND[0], 40_000 + number // 5)))
+    assert again == [True] * 10
+
+
+def opens(source: tuple[str, int], *, within_s: float = 2.0) -> bool:
+    """Say whether the victim answers a connection from this very address and port; it ends by a
+    reset here, so that this end forgets it at once."""
+    with socket.socket() as plug:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        plug.settimeout(within_s)
+        plug.bind(source)
+        try:
+            plug.connect(("192.0.2.2", PORT))
+            plug.sendall(b"x")
+            return plug.recv(1) == b"x"
+        except OSError:
+            return False
+
+
+def test_ports_of_before_the_decision_get_through(routed: Scene) -> None:
+    """What conntrack knows of connections that ended, or were never answered, is in the way."""
+    enforcer = routed.enforcer()
+    ended = [(BEYOND[0], 41_000 + n) for n in range(5)]
+    unanswered = [(BEYOND[1], 42_000 + n) for n in range(5)]
+    routed.net.ip("dev", f"route add blackhole {BEYOND[1]}/32")
+    with routed.net.inside("out"):
+        assert not any(opens(source, within_s=0.2) for source in unanswered)
+    routed.net.ip("dev", f"route del blackhole {BEYOND[1]}/32")
+    with echo_server(routed.net, "dev", PORT):
+        with routed.net.inside("out"):
+            assert all(opens(source) for source in ended)
+            old = socket.create_connection(("192.0.2.2", PORT), timeout=2)
+        with old, flood(routed.net, "out", *FLOOD):
+            assert routed.apply(enforcer, decide(victim("192.0.2.2")))[0].done
+            with routed.net.inside("gw"):
+                enforcer.tidy()
+            assert enforcer.counters()["stale_flows"] >= len(ended)
+            assert attempts(routed, "out", "192.0.2.2", n=1, within_s=3.0), "it gets through at all"
+            with routed.net.inside("out"):
+                again = [opens(source) for source in (*ended, *unanswered)]
+            old.sendall(b"y")
+            assert old.recv(1) == b"y", "what is established stays"
     assert again == [True] * 10
 
 

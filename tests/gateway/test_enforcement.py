@@ -40,6 +40,9 @@ class Slow:
     def release(self, subjects: Sequence[Subject]) -> None:
         self._step("release")
 
+    def tidy(self) -> None:
+        """Nothing to do."""
+
     def reconcile(self) -> Reconciled:
         self._step("reconcile")
         return Reconciled(1, 1, 0, 0, False)
