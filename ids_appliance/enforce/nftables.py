@@ -22,7 +22,7 @@ from ids_appliance.enforce.intention import POOLS, Full, Intention, Standing
 from ids_appliance.enforce.nft import NftError
 from ids_appliance.enforce.probe import Capabilities
 from ids_appliance.enforce.protected import ProtectedSets
-from ids_appliance.enforce.reconcile import CHUNK, difference, removing, repairs
+from ids_appliance.enforce.reconcile import CHUNK, Moment, difference, removing, repairs
 from ids_appliance.enforce.ruleset import FRESH_S
 from ids_appliance.errors import EnforceError
 from ids_appliance.types import Applied, Decision, Kind, Reconciled, Response, Subject
@@ -72,6 +72,7 @@ class NftEnforcer:
         self._open = False
         self._full_due = 0.0
         self._begun: list[tuple[bytes, int]] = []
+        self._late_s = 0.0
         self._counts = dict.fromkeys(
             ("batches", "retries", "failed_elements", "refused", "reconciles", "rebuilds")
             + ("repaired", "foreign", "intended", "found", "stale_flows"),
@@ -136,6 +137,7 @@ class NftEnforcer:
             answers: list[Applied | None] = [None] * len(decisions)
             for start in range(0, len(decisions), CHUNK):
                 steps = []
+                begin = self._clock()
                 for at in range(start, min(start + CHUNK, len(decisions))):
                     step = self._step(at, decisions[at])
                     if isinstance(step, _Step):
@@ -144,6 +146,7 @@ class NftEnforcer:
                         answers[at] = step
                 for step, failed in self._carry_out(steps):
                     answers[step.at] = Applied(step.decision, not failed, failed or step.note)
+                self._handed_over(begin)
             return [answer for answer in answers if answer is not None]
 
     def tidy(self) -> None:
@@ -213,7 +216,12 @@ class NftEnforcer:
         for one in self._intention.all():
             elements.update(dict.fromkeys(one.places, one.ends_s - now))
         self._there.make(elements)
+        self._handed_over(now)
         self._full_due = 0.0
+
+    def _handed_over(self, begin_s: float) -> None:
+        # On a busy machine the kernel may have an element seconds after its end was reckoned.
+        self._late_s = max(self._late_s, self._clock() - begin_s)
 
     def _subjects(self) -> list[Subject]:
         return [one.decision.subject for one in self._intention.all()]
@@ -350,12 +358,15 @@ class NftEnforcer:
         if self._settled:
             self._inherited.clear()
         listed = self._there.elements()
+        at = Moment(now, self._clock() - now, self._late_s)
         self._inherited = {p: listed[p] for p in self._inherited if p in listed}
-        found = difference(self._intention.all(), listed, now_s=now, inherited=self._inherited)
+        found = difference(self._intention.all(), listed, at=at, inherited=self._inherited)
         intact, ports = self._there.intact(), self._there.ports_stand()
         repaired = len(found.missing) + len(found.foreign)
         if intact and ports:
             failed = self._there.repair(repairs(found), found.missing)
+            if found.missing:
+                self._handed_over(now)
             self._counts["failed_elements"] += failed
             repaired -= failed
         else:

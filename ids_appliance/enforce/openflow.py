@@ -22,7 +22,7 @@ from ids_appliance.enforce.openflow_bridge import Bridge
 from ids_appliance.enforce.openflow_entries import MAX_S, decided, meters_of, wanted
 from ids_appliance.enforce.openflow_switch import SwitchError
 from ids_appliance.enforce.protected import ProtectedSets
-from ids_appliance.enforce.reconcile import CHUNK, difference
+from ids_appliance.enforce.reconcile import CHUNK, Moment, difference
 from ids_appliance.errors import EnforceError
 from ids_appliance.types import Applied, Decision, Kind, Reconciled, Response, Subject
 
@@ -356,7 +356,8 @@ class OpenFlowEnforcer:
         listed = self._bridge.decisions()
         self._inherited = {p: listed[p] for p in self._inherited if p in listed}
         long_lived(intentions, listed, now_s=now)
-        found = difference(intentions, listed, now_s=now, inherited=self._inherited)
+        at = Moment(now, self._clock() - now)
+        found = difference(intentions, listed, at=at, inherited=self._inherited)
         self._bridge.repair(found)
         if not intact:
             self._counts["rebuilds"] += 1

@@ -31,21 +31,40 @@ class Difference:
     """There, and nobody intended it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When the kernel was asked, by the intention's clock."""
+
+    now_s: float
+    """Before it was."""
+    took_s: float = 0.0
+    """Until it had answered: at some time in it were the elements as it says."""
+    late_s: float = 0.0
+    """How long it may have taken to hand an element over; its time began at the end of that."""
+
+    def fits(self, left_s: float, has_s: float | None) -> bool:
+        """Return whether an element that should have so long left at `now_s` is as it should."""
+        if has_s is None:
+            return left_s <= self.took_s  # ended meanwhile
+        grace = max(GRACE_S, 0.01 * left_s)
+        return left_s - self.took_s - grace <= has_s <= left_s + self.late_s + grace
+
+
 def difference(
-    standing: Iterable[Standing], listed: Listed, *, now_s: float, inherited: Listed
+    standing: Iterable[Standing], listed: Listed, *, at: Moment, inherited: Listed
 ) -> Difference:
     """Compare. inherited: elements of a predecessor that are kept until the ledger has spoken."""
     found = Difference()
     intended: set[Place] = set()
     for one in standing:
-        left = one.ends_s - now_s
+        left = one.ends_s - at.now_s
         if left <= 0:
             continue
         whole = True
         for place in one.places:
             intended.add(place)
             has = listed.get(place)
-            if has is None or abs(has - left) > max(GRACE_S, 0.01 * left):
+            if not at.fits(left, has):
                 whole = False
                 found.missing[place] = left
                 if has is not None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 
 import pytest
 
@@ -12,7 +13,7 @@ from ids_appliance.config import Enforce
 from ids_appliance.enforce.elements import TABLES, Place
 from ids_appliance.enforce.intention import Standing
 from ids_appliance.enforce.protected import ProtectedSets
-from ids_appliance.enforce.reconcile import difference, repairs
+from ids_appliance.enforce.reconcile import Moment, difference, repairs
 from ids_appliance.enforce.remove import remove_all
 from ids_appliance.errors import EnforceError
 from ids_appliance.types import Kind, Subject
@@ -49,15 +50,29 @@ def test_difference_and_repair() -> None:
     at = [Place(TABLES[0], "lan_quarantine", f"k{i}") for i in range(6)]
     standing = [Standing(decide(mac(i)), 100.0 + i, (at[i],), i) for i in range(4)]
     listed = {at[0]: 90.0, at[1]: 50.0, at[4]: 90.0, at[5]: 1.0}
-    found = difference(standing, listed, now_s=10.0, inherited={})
+    found = difference(standing, listed, at=Moment(10.0), inherited={})
     assert (found.intended, found.found) == (4, 1)
     assert found.missing == {at[1]: 91.0, at[2]: 92.0, at[3]: 93.0}
     assert (found.stale, found.foreign) == ([at[1]], [at[4]])  # at[5] is about to end by itself
     away, back = repairs(found)
     assert all(key in away for key in ("k1", "k4")) and "k0" not in away + back
     assert "k2 timeout 92000ms" in back
-    kept = difference(standing, listed, now_s=10.0, inherited={at[4]: 90.0})
+    kept = difference(standing, listed, at=Moment(10.0), inherited={at[4]: 90.0})
     assert kept.foreign == []
+
+
+def test_what_took_its_time_is_not_wrong() -> None:
+    quick, slow = Moment(10.0), Moment(10.0, took_s=5.0, late_s=20.0)
+    for has, fits_quick, fits_slow in (
+        (100.0, True, True),
+        (94.0, False, True),  # listed five seconds later
+        (92.0, False, False),
+        (121.0, False, True),  # the kernel had it twenty seconds late
+        (123.0, False, False),
+    ):
+        assert (quick.fits(100.0, has), slow.fits(100.0, has)) == (fits_quick, fits_slow), has
+    assert not quick.fits(4.0, None) and slow.fits(4.0, None), "ended while it was listed"
+    assert not slow.fits(6.0, None)
 
 
 @pytest.mark.net
@@ -83,6 +98,17 @@ class TestTheKernel:
             assert (again.intended, again.found, again.foreign, again.rebuilt) == (2, 2, 0, False)
             assert pings(routed.net, "bad", "192.0.2.2", count=1) == 0, harm
             assert rebuilt is any(kind == "rebuilt" for kind, _ in routed.notes), harm
+
+    def test_a_slow_machine_is_no_harm(self, routed: Scene) -> None:
+        ticks = count()
+        enforcer = routed.enforcer(protected=ProtectedSets(), clock=lambda: next(ticks) * 0.05)
+        decisions = [decide(mac(number), for_s=60.0) for number in range(200)]
+        assert all(answer.done for answer in routed.apply(enforcer, *decisions))
+        assert next(ticks) > 200, "some ten seconds have passed, by that clock"
+        with routed.net.inside("gw"):
+            enforcer.settle()
+            seen = enforcer.reconcile()
+        assert (seen.intended, seen.found, seen.repaired) == (200, 200, 0)
 
     def test_others_tables_are_left_alone(self, routed: Scene) -> None:
         enforcer = routed.enforcer()
