@@ -13,9 +13,11 @@ from ids_appliance.cli.screens import Cell, show_fields, show_json, show_table, 
 from ids_appliance.monitor import watchdog
 from ids_appliance.monitor.build import Building, Done
 from ids_appliance.monitor.follow import follow
+from ids_appliance.monitor.hints import hints
 from ids_appliance.monitor.links import readable
 from ids_appliance.monitor.read import DEFAULT_PATH, example, examples, load
 from ids_appliance.monitor.record import Records
+from ids_appliance.monitor.settings import Monitor
 from ids_appliance.monitor.status import Status, status
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -71,7 +73,7 @@ def up(config: str, diff: bool, watch: bool, yes: bool) -> None:
     An uplink's addresses and routes move to the bridge, and back again unless you confirm in time.
     Killed in between, the next `up` goes on and `down` cleans up.
     """
-    building = Building(load(config))
+    building = Building(_loaded(config))
     if diff:
         _show_changes(building.missing(waiting=watch), "nothing would change")
         return
@@ -85,6 +87,14 @@ def up(config: str, diff: bool, watch: bool, yes: bool) -> None:
             follow(building, click.echo, since=since)
         except KeyboardInterrupt:
             click.echo("no longer watching; the monitor stays up", err=True)
+
+
+def _loaded(config: str) -> Monitor:
+    """Return the file's settings; hints about them go to stderr, beside what is asked for."""
+    monitor = load(config)
+    for line in hints(monitor):
+        click.echo(line, err=True)
+    return monitor
 
 
 def _show_changes(lines: tuple[str, ...], none: str) -> None:
@@ -138,7 +148,7 @@ def watchdog_(run_dir: str, name: str, token: str, seconds: int, ready: int) -> 
 @click.option("--json", "as_json", is_flag=True, help="All there is, as JSON.")
 def status_(config: str, as_json: bool) -> None:
     """Show bridge, ports, hosts, mirrors with their losses, controller, and what is missing."""
-    found = status(load(config))
+    found = status(_loaded(config))
     if as_json:
         show_json(found)
     else:
