@@ -27,7 +27,7 @@ class Bridge(Section, frozen=True, forbid_unknown_fields=True):
     protocols: tuple[OpenFlow, ...] = ("OpenFlow13",)
     """Versions of OpenFlow that the bridge speaks."""
     fail_mode: Literal["standalone", "secure"] = "standalone"
-    """Without a controller: forward as an ordinary switch, or forward nothing new."""
+    """Its controller away: drop all entries and be an ordinary switch, or keep them as they are."""
 
 
 class Controller(Section, frozen=True, forbid_unknown_fields=True):
