@@ -103,7 +103,7 @@ class Scene:
                 return end in arrived and self.met() - before >= meets and there >= arrive
 
             known = set(frames)
-            wait_for(done, seconds=12)
+            wait_for(done)
         return sum(frame in known for frame in arrived)
 
 

@@ -183,7 +183,9 @@ def mark_the_end(inside: Enclosure, sender: str, receiver: str) -> None:
     inside.run("ip", "netns", "exec", sender, sys.executable, "-c", send)
 
 
-def ping(inside: Enclosure, sender: str, receiver: str, *, count: int = 1) -> bool:
-    """Return whether a host answers another's pings."""
-    words = ["ping", "-c", str(count), "-i", "0.02", "-W", "2", receiver]
+def ping(
+    inside: Enclosure, sender: str, receiver: str, *, count: int = 1, wait_s: int = 20
+) -> bool:
+    """Return whether a host answers another's pings; `wait_s` is only used up where none comes."""
+    words = ["ping", "-c", str(count), "-i", "0.02", "-W", str(wait_s), receiver]
     return inside.done("ip", "netns", "exec", sender, *words).returncode == 0

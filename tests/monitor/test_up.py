@@ -123,7 +123,7 @@ def address(frame: bytes, at: int) -> str:
 def test_hosts_in_vlans(inside: Enclosure) -> None:
     text = example("s3").replace('namespace = "Host1"', 'namespace = "Host1"\nvlan = 10')
     inside.up(inside.config(text))
-    assert not ping(inside, "Host1", H2), "Host2 is in no VLAN"
+    assert not ping(inside, "Host1", H2, wait_s=2), "Host2 is in no VLAN"
     both = text.replace('namespace = "Host2"', 'namespace = "Host2"\nvlan = 10')
     assert inside.up(inside.config(both)) == "~ port par_s1h2, VLAN 10\n"
     assert ping(inside, "Host1", H2)

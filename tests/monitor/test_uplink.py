@@ -77,7 +77,7 @@ def is_back(inside: Enclosure, before: list[str]) -> bool:
 
 def reaches_out(inside: Enclosure) -> bool:
     return all(
-        inside.done("ping", "-c", "3", "-i", "0.1", "-W", "3", target).returncode == 0
+        inside.done("ping", "-c", "3", "-i", "0.1", "-W", "20", target).returncode == 0
         for target in FAR
     )
 
