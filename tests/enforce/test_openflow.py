@@ -374,7 +374,7 @@ def test_nothing_outlives_a_gateway_that_is_dead(scene: Scene) -> None:
     made.apply([decide(of("h1"), for_s=1.0), decide(of("h3"), for_s=7 * 86_400.0)])
     assert made.reconcile().repaired == 0  # a week is more than a time-out can be
     assert "hard_timeout=65535" in scene.ours()
-    wait_for(lambda: scene.ours().count("priority") == 1, seconds=12)
+    wait_for(lambda: scene.ours().count("priority") == 1)
     fixed = scene.place.switch.ofctl("dump-flows", "s1", "cookie=0x1d5a000000000002/-1")
     assert fixed.count("priority") == fixed.count("hard_timeout=65535") > 0
 

@@ -108,7 +108,12 @@ def test_killed_between_namespace_and_mark(inside: Enclosure) -> None:
 
 
 def test_killed_in_the_middle(inside: Enclosure) -> None:
-    assert stop_at(inside, 21)
+    before = inside.left()
+    assert kill_up(inside, 21)
+    inside.up("s3")
+    assert ping(inside, "Host1", "192.168.1.223")
+    inside.down("s3")
+    assert inside.left() == before
 
 
 @pytest.mark.nightly

@@ -21,7 +21,8 @@ def refused(inside: Enclosure, text: str) -> str:
     return done.stderr
 
 
-def test_names_that_are_taken(inside: Enclosure) -> None:
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.nightly)])
+def test_names_that_are_taken(inside: Enclosure, every: int) -> None:
     """Each case sets one thing in the way, and takes it away again."""
     netdev = ("set", "bridge", "br0", "datapath_type=netdev")
     uplink = S3.replace("[[hosts]]", UPLINK, 1)
@@ -47,7 +48,7 @@ def test_names_that_are_taken(inside: Enclosure) -> None:
          uplink, "belongs to 'br1'"),
         ([], [], S3.replace('namespace = "Host1"', 'container = "Host1"'), "container 'Host1'"),
     )  # fmt: skip
-    for make, unmake, text, expected in cases:
+    for make, unmake, text, expected in cases[::every]:
         for words in make:
             inside.run(*words)
         assert expected in refused(inside, text)

@@ -100,12 +100,19 @@ DIRECTIONS = (
 )
 
 
-def test_directions_and_ports_of_a_mirror(inside: Enclosure) -> None:
+@pytest.mark.parametrize(
+    "directions",
+    [DIRECTIONS[:2], pytest.param(DIRECTIONS, marks=pytest.mark.nightly)],
+    ids=["from and to", "all"],
+)
+def test_directions_and_ports_of_a_mirror(
+    inside: Enclosure, directions: tuple[tuple[str, set[tuple[str, str]]], ...]
+) -> None:
     """Each selection is taken from the one before it, without taking anything down."""
     text = example("s3")
     begin = text.index('source = ["Host1"')
     end = text.index("output =", begin)
-    for selection, expected in DIRECTIONS:
+    for selection, expected in directions:
         inside.up(inside.config(f"{text[:begin]}{selection}\n{text[end:]}"))
         assert ping(inside, "Host1", H2)
         dump = Dump(inside, "Monitor", direction="in")
