@@ -88,8 +88,9 @@ def _found(pyplot: Any, made: Mapping[str, Any], path: Path) -> None:
             share = of["found"] / of["culprits"] if of["culprits"] else 0.0
             low, high = of["interval"]
             shares.append(share)
-            below.append(share - low)
-            above.append(high - share)
+            # In floating point a share of 0 can lie below its own interval.
+            below.append(max(0.0, share - low))
+            above.append(max(0.0, high - share))
         places = [i + (number - 1.5) * width for i in range(len(families))]
         ax.bar(places, shares, width, color=RUN_COLOURS[run], label=run)
         ax.errorbar(places, shares, (below, above), fmt="none", ecolor="#444444", linewidth=0.8)
