@@ -154,13 +154,13 @@ def bed(place: Path, suites: dict[str, str]) -> Iterator[Bed]:
             yield made
 
 
-def prepare_wheels(source: Path = ROOT) -> None:
+def prepare_wheels(source: Path = ROOT, extras: str = "") -> None:
     """Build and fetch what the controller will hand out: its namespace has no way to an index."""
     for python in ("3.11",):
         subprocess.run(
             [sys.executable, str(ROLE / "files" / "wheelhouse.py"), f"--source={source}"]
             + [f"--cache={CACHE}", f"--constraints={ROLE}/files/constraints/{python}.txt"]
-            + [f"--python={python}", f"--machine={os.uname().machine}"],
+            + [f"--python={python}", f"--machine={os.uname().machine}", f"--extras={extras}"],
             check=True,
         )
 

@@ -19,8 +19,11 @@ STOP_S = 30.0
 class Machine:
     """One booted system; use as a context manager."""
 
-    def __init__(self, name: str, tree: Path, *, namespace: str, scratch: Path) -> None:
+    def __init__(
+        self, name: str, tree: Path, *, namespace: str, scratch: Path, device: str = ""
+    ) -> None:
         self.name = name
+        self._device = [f"--bind={device}"] if device else []
         self._tree = tree
         self.namespace = namespace
         self._place = scratch / name
@@ -72,7 +75,8 @@ class Machine:
                 ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]
                 + ["--capability=CAP_NET_ADMIN", f"--machine=ids-{self.name}"]
                 + [f"--network-namespace-path=/run/netns/{self.namespace}", "--console=pipe"]
-                + [f"--directory={self.root}", "--resolv-conf=off", "--timezone=off"],
+                + [f"--directory={self.root}", "--resolv-conf=off", "--timezone=off"]
+                + self._device,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TREES = ROOT / "build" / "ansible-trees"
-ROLE = ROOT / "ansible" / "roles" / "appliance" / "defaults" / "main.yml"
+ROLES = ROOT / "ansible" / "roles"
 BASE = (
     *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server"),
     *("python3", "python3-apt", "iproute2", "iputils-ping"),
@@ -29,8 +29,7 @@ def tree(suite: str) -> Path:
     """Return the tree of a suite, made where it is not there yet or the roles want other packages.
 
     Raises subprocess.CalledProcessError."""
-    role = yaml.safe_load(ROLE.read_text(encoding="utf-8"))
-    wanted = [*role["appliance_packages"], *role["appliance_build_packages"]]
+    wanted = [*packages("appliance"), *packages("appliance", "build_"), *packages("monitor")]
     stamp = hashlib.sha256(" ".join([*BASE, *wanted]).encode()).hexdigest()
     made = TREES / suite
     kept = TREES / f"{suite}.stamp"
@@ -48,6 +47,12 @@ def tree(suite: str) -> Path:
     (made / "etc/resolv.conf").write_text("# nobody to ask\n")
     kept.write_text(stamp)
     return made
+
+
+def packages(role: str, kind: str = "") -> list[str]:
+    """Return what a role installs of the distribution, from its defaults."""
+    path = ROLES / role / "defaults" / "main.yml"
+    return list(yaml.safe_load(path.read_text(encoding="utf-8"))[f"{role}_{kind}packages"])
 
 
 def mirror() -> str:
