@@ -117,6 +117,15 @@ def failed_units(deployed: Bed) -> str:
 
 @pytest.mark.nightly
 @pytest.mark.net
+def test_check_mode_changes_nothing_on_a_fresh_host(deployed: Bed, before: list[str]) -> None:
+    run = deployed.site("--check", "--diff", **VARIABLES)
+    assert_good(run)
+    assert run.total("changed") > 5
+    assert difference(before, snapshot(deployed.hosts[HOST])) == []
+
+
+@pytest.mark.nightly
+@pytest.mark.net
 def test_it_converges(deployed: Bed, before: list[str], users: list[str]) -> None:
     assert before and "ids-appliance" not in users
     assert_good(deployed.site(**VARIABLES))
