@@ -14,7 +14,8 @@ global opened: table[count] of Attempt;
 global opened_first = 0;
 global opened_next = 0;
 
-const never = 365days;
+# Later than any packet: the first one may come decades after a clock that starts at nought.
+const never = double_to_time(1.0e11);
 
 function wait_for_answer(a: Attempt)
 	{
@@ -69,7 +70,7 @@ function pending_due(): time
 		delete pending[pending_first];
 		++pending_first;
 		}
-	return now + never;
+	return never;
 	}
 
 function opened_due(): time
@@ -81,7 +82,7 @@ function opened_due(): time
 		delete opened[opened_first];
 		++opened_first;
 		}
-	return now + never;
+	return never;
 	}
 
 hook due(t: time)
