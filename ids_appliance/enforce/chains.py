@@ -228,7 +228,12 @@ def _before_synproxy(victim: str) -> list[str]:
     # what conntrack still knows of the connection before (TIME_WAIT), into which the cookie's
     # return would run.
     again = f"{_attempt(4)} @opened4 return"
-    return [f"{fresh} counter name flood drop", f"{victim} {again}", f"{victim} notrack"]
+    # A SYN of synproxy's that the victim loses is sent again when the client probes the window,
+    # but the probe's sequence number, one too low, turns the MSS in the cookie into the next of
+    # the kernel's four (536, 1300, 1440, 1460; net/ipv4/syncookies.c): there has to be one. The
+    # statement only ever lowers an MSS.
+    lower = f"{victim} tcp option maxseg size set 1300"
+    return [f"{fresh} counter name flood drop", f"{victim} {again}", lower, f"{victim} notrack"]
 
 
 def _passing(layout: Layout, family: int) -> list[str]:

@@ -21,7 +21,8 @@ Design:
  e) Half-open connections of before the decision would keep the victim's backlog full for a minute:
     its repeated SYN+ACKs to whom nobody let through are answered with a reset. Until they have
     been repeated (`fresh`, 0.9 s) no SYN passes: one that synproxy sends and the victim drops is
-    never sent again, while a client that got no answer tries again after 1 s.
+    sent again only when the client probes the closed window, 3 s later, while a client that got
+    no answer tries again after 1 s. For the probe to count, see `_before_synproxy`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 import struct
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -243,9 +244,24 @@ def test_a_flood_that_is_over_leaves_nothing_changed(routed: Scene) -> None:
             assert enforcer.counters()["dropped_packets_flood_proxied"] > 0
             enforcer.release([victim("192.0.2.2")])
             assert loose.read_text() == before
-        tap = Tap(routed.net, "dev")
-        assert connects(routed.net, "out", ("192.0.2.2", PORT))
+        with Tap(routed.net, "dev") as tap:
+            assert connects(routed.net, "out", ("192.0.2.2", PORT))
+            syns = tap.syns()
         # The victim sees the client's own SYN again: the gateway's carries no TCP options but MSS.
-        syns = [f for f in tap.frames() if f[23] == 6 and f[47] & 0x3F == 2]
-        tap.close()
         assert len(syns) == 1 and syns[0][46] >> 4 > 6
+
+
+def test_what_the_victim_loses_is_sent_again(routed: Scene) -> None:
+    """synproxy's own SYN has no timer: the client's probe of the closed window brings it back."""
+    enforcer = routed.enforcer()
+    once = (
+        "add table inet lossy; add chain inet lossy in { type filter hook input priority -300; };"
+        f"add rule inet lossy in tcp dport {PORT} tcp flags syn numgen inc mod 1000000 == 0 drop"
+    )
+    with echo_server(routed.net, "dev", PORT):
+        assert routed.apply(enforcer, decide(victim("192.0.2.2")))[0].done
+        subprocess.run(routed.net.command("dev", "nft", once), check=True)
+        with Tap(routed.net, "dev") as tap:
+            assert connects(routed.net, "out", ("192.0.2.2", PORT), source=BEYOND[0])
+            seen = tap.syns()
+        assert len(seen) == 2, "the first one is lost, the second one comes of the probe"

@@ -91,14 +91,12 @@ def test_who_forges_a_protected_address_is_not_spared(bridged: Scene) -> None:
     )
     enforcer = bridged.enforcer(protected=bridged.protected(*triples))
     bridged.apply(enforcer, decide(Subject(Kind.MAC, bridged.mac("bad"), "port2")))
-    tap = Tap(bridged.net, "dev")
-    raw = bridged.net.packet_socket("bad", "eth0")
-    for source in (bytes([192, 0, 2, 254]), bytes([203, 0, 113, 1])):
-        header = bytes.fromhex("45000014000000004011") + b"\0\0" + source + bytes([192, 0, 2, 2])
-        raw.send(bridged.mac("dev") + bridged.mac("bad") + b"\x08\0" + header + bytes(26))
-    raw.close()
-    assert [f for f in tap.frames() if f[6:12] == bridged.mac("bad")] == []
-    tap.close()
+    with Tap(bridged.net, "dev") as tap, bridged.net.packet_socket("bad", "eth0") as raw:
+        for source in (bytes([192, 0, 2, 254]), bytes([203, 0, 113, 1])):
+            ends = source + bytes([192, 0, 2, 2])
+            header = bytes.fromhex("45000014000000004011") + b"\0\0" + ends
+            raw.send(bridged.mac("dev") + bridged.mac("bad") + b"\x08\0" + header + bytes(26))
+        assert [f for f in tap.frames() if f[6:12] == bridged.mac("bad")] == []
 
 
 def test_protected_ones_are_limited_in_new_connections_only(routed: Scene) -> None:
@@ -106,19 +104,18 @@ def test_protected_ones_are_limited_in_new_connections_only(routed: Scene) -> No
     net = routed.net
     triples = (("", None, BEYOND[0]),)
     enforcer = routed.enforcer(Enforce(protected_syns_pps=50), protected=routed.protected(*triples))
-    tap = Tap(net, "dev")
     start = time.monotonic()
 
     def refused() -> int:
         with routed.net.inside("gw"):
             return enforcer.counters().get("dropped_packets_protected_syns", 0)
 
-    with flood(net, "out", "-S", "-p", "9", "-a", BEYOND[0], "-i", "u200", "192.0.2.2"):
-        assert answered(net, "out", "192.0.2.2", source=BEYOND[0], count=10)
-        wait_for(lambda: refused() > 200)
-    took = time.monotonic() - start
-    syns = [f for f in tap.frames() if f[23] == 6 and f[47] & 0x3F == 2]
-    tap.close()
+    with Tap(net, "dev") as tap:
+        with flood(net, "out", "-S", "-p", "9", "-a", BEYOND[0], "-i", "u200", "192.0.2.2"):
+            assert answered(net, "out", "192.0.2.2", source=BEYOND[0], count=10)
+            wait_for(lambda: refused() > 200)
+        took = time.monotonic() - start
+        syns = tap.syns()
     assert 200 <= len(syns) <= 200 + 50 * took + 1  # the burst, and 50 a second
     with echo_server(net, "dev", 7777):
         assert connects(net, "out", ("192.0.2.2", 7777), source=BEYOND[1])

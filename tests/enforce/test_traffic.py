@@ -71,14 +71,11 @@ def test_a_quarantined_mac_is_silent_on_a_bridge_arp_included(bridged: Scene) ->
     enforcer = bridged.enforcer()
     assert answered(bridged.net, "bad", "192.0.2.2")
     assert bridged.apply(enforcer, decide(Subject(Kind.MAC, bridged.mac("bad"), "port2")))[0].done
-    tap = Tap(bridged.net, "dev")
     bad = bridged.mac("bad")
     frame = arp_frame(1, (bad, "192.0.2.66"), (bytes(6), "192.0.2.2"), ethernet=(b"\xff" * 6, bad))
-    raw = bridged.net.packet_socket("bad", "eth0")
-    raw.send(frame)
-    raw.close()
-    assert [f for f in tap.frames() if f[6:12] == bad] == []
-    tap.close()
+    with Tap(bridged.net, "dev") as tap, bridged.net.packet_socket("bad", "eth0") as raw:
+        raw.send(frame)
+        assert [f for f in tap.frames() if f[6:12] == bad] == []
     assert pings(bridged.net, "bad", "192.0.2.2") == 0
     assert answered(bridged.net, "router", "192.0.2.2")
 
@@ -187,12 +184,11 @@ def test_neighbour_discovery_and_dhcp_are_never_limited_to_zero(bridged: Scene) 
     enforcer = bridged.enforcer()
     assert answered(bridged.net, "bad", "192.0.2.2")  # it knows where that is from now on
     bridged.apply(enforcer, decide(Subject(Kind.MAC, bridged.mac("bad"), "port2")))
-    tap = Tap(bridged.net, "dev")
-    assert pings(bridged.net, "bad", "2001:db8:2::2", count=1) == 0
-    frames = tap.frames()
+    with Tap(bridged.net, "dev") as tap:
+        assert pings(bridged.net, "bad", "2001:db8:2::2", count=1) == 0
+        frames = tap.frames()
     solicits = [f for f in frames if f[12:14] == b"\x86\xdd" and f[20] == 58 and f[54] == 135]
     assert [f for f in solicits if f[6:12] == bridged.mac("bad")]
-    tap.close()
     asking = Stream("bad", ("192.0.2.66", 68), ("192.0.2.2", 67), "dev", bridged.mac("bad"))
     limit = Limit(10, burst=10)
     passed = asking.press(bridged.net, limit, enough=25)

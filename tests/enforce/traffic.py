@@ -138,6 +138,21 @@ class Tap:
         self._raw = net.packet_socket(name, interface)
         self._raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 25)
 
+    def __enter__(self) -> "Tap":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def syns(self) -> list[bytes]:
+        """Return the SYNs over IPv4, without options of IP, among what has arrived."""
+        return [
+            frame
+            for frame in self.frames()
+            if frame[12:15] == b"\x08\0E" and frame[23] == socket.IPPROTO_TCP
+            if frame[47] & 0x3F == 2
+        ]
+
     def frames(self, *, quiet_s: float = 0.1) -> list[bytes]:
         """Return what has arrived, until nothing comes for so long."""
         found = []

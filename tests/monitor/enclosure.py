@@ -5,6 +5,7 @@ interfaces are near, `ip netns` keeps its names in a /run that nobody else sees,
 gone with the process that holds it.
 """
 
+import json
 import os
 import shutil
 import struct
@@ -85,14 +86,21 @@ class Enclosure:
         return path
 
     def left(self) -> dict[str, str]:
-        """Return all that a monitor could have left in here."""
+        """Return all that a monitor could have left in here; not whether a link is up, which the
+        kernel tells with a delay, nor link-local addresses, which it makes anew."""
         return {
-            "links": self.run("ip", "-brief", "link"),
+            "links": self.links(),
             "namespaces": self.run("ls", "/run/netns"),
             "database": self.switch.vsctl("show").replace("\n", " "),
             "files": self.run("find", "/run", "-path", "/run/netns", "-prune", "-o", "-print"),
-            "addresses": self.run("ip", "-brief", "addr"),
+            "addresses": self.run("ip", "-oneline", "addr", "show", "scope", "global"),
         }
+
+    def links(self) -> str:
+        """Return the network interfaces in here, each with what makes it the same one."""
+        wanted = ("ifindex", "ifname", "address", "mtu")
+        found = json.loads(self.run("ip", "-json", "link"))
+        return str([{word: link[word] for word in wanted} for link in found])
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a command in there."""

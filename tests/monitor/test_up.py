@@ -57,11 +57,11 @@ def test_the_published_scenario_in_one_command(inside: Enclosure) -> None:
 def picture(inside: Enclosure) -> tuple[str, ...]:
     """Return everything that a second `up` might have touched."""
     return (
+        inside.links(),
         inside.switch.vsctl("--columns=_uuid,name,ports,mirrors", "list", "bridge"),
         inside.switch.vsctl("--columns=_uuid,name,interfaces", "list", "port"),
         inside.switch.vsctl("--columns=_uuid,name,output_port", "list", "mirror"),
-        inside.run("ip", "-brief", "link"),
-        inside.run("ip", "-n", "Host1", "-brief", "addr"),
+        inside.run("ip", "-n", "Host1", "-4", "-oneline", "addr"),
         inside.run("ls", "-l", "--time-style=full-iso", "/run/ids-appliance-monitor"),
     )
 
