@@ -6,9 +6,14 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from ids_appliance.cli.learning import (
+    data_option,
+    leave_out_option,
+    max_per_capture_option,
+    recipe,
+    recipe_options,
+)
 from ids_appliance.errors import LabelError
-from ids_appliance.train.families import FAMILIES
-from ids_appliance.train.fit import Recipe
 from ids_appliance.train.labels import read_labels
 from ids_appliance.train.study import report
 from ids_appliance.train.study.plots import draw
@@ -17,12 +22,7 @@ from ids_appliance.train.study.summary import summary
 
 
 @click.command()
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory with labels.json and the captures it names.",
-)
+@data_option("Directory with labels.json and the captures it names.")
 @click.option(
     "--out",
     required=True,
@@ -36,48 +36,7 @@ from ids_appliance.train.study.summary import summary
     type=click.Choice(SPLITS),
     help="What is left out together; may be repeated. [default: all three]",
 )
-@click.option(
-    "--family",
-    type=click.Choice(FAMILIES),
-    default="forest",
-    show_default=True,
-    help="Kind of model; see `train --help`.",
-)
-@click.option(
-    "--features",
-    type=click.Choice(["all", "top20"]),
-    default="top20",
-    show_default=True,
-    help="All 60, or the 20 that are ranked first without what is left out.",
-)
-@click.option(
-    "--trees",
-    type=click.IntRange(1, 1024),
-    default=50,
-    show_default=True,
-    help="Trees of each model.",
-)
-@click.option(
-    "--leaves",
-    type=click.IntRange(2, 4096),
-    default=128,
-    show_default=True,
-    help="At most so many leaves a tree.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Of the models and of the random split.",
-)
-@click.option(
-    "--weight",
-    type=click.Choice(["packet", "record", "balanced", "origin"]),
-    default="origin",
-    show_default=True,
-    help="What counts alike in training; see `train --help`.",
-)
+@recipe_options
 @click.option(
     "--folds",
     type=click.IntRange(2, 50),
@@ -91,25 +50,8 @@ from ids_appliance.train.study.summary import summary
 @click.option(
     "--no-replay", is_flag=True, help="Packets only: leave out the whole appliance replayed."
 )
-@click.option(
-    "--leave-out",
-    multiple=True,
-    metavar="PATTERN",
-    help="Files, origins or repositories not to use, e.g. 'mqttset/*'; may be repeated.",
-)
-@click.option(
-    "--max-per-capture",
-    type=click.IntRange(0),
-    default=0,
-    help="Train and test on at most so many packets of a capture, evenly spread. [default: all]",
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=2,
-    show_default=True,
-    help="Processor cores to use; the figures are the same.",
-)
+@leave_out_option
+@max_per_capture_option
 def command(**given: Any) -> None:
     """Say what to expect of a model: honestly, side by side with what papers report.
 
@@ -125,11 +67,10 @@ def command(**given: Any) -> None:
     """
     if not given["data"].is_dir():
         raise LabelError(f"{given['data']} is not a directory: --data names the one of labels.json")
-    names = ("family", "features", "trees", "leaves", "seed", "weight", "jobs")
     plan = Plan(
         data=given["data"],
         folder=given["out"],
-        recipe=Recipe(**{name: given[name] for name in names}),
+        recipe=recipe(given),
         folds=given["folds"],
         splits=given["splits"] or SPLITS,
         audit=not given["no_audit"],

@@ -7,6 +7,12 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from ids_appliance.cli.learning import (
+    dask_option,
+    data_option,
+    leave_out_option,
+    on_error_option,
+)
 from ids_appliance.train.draw import PAPER_FAMILIES, PAPER_LEAVE_OUT
 from ids_appliance.train.extract import WRONG, FileReport
 from ids_appliance.train.parts import Extracted
@@ -15,12 +21,7 @@ from ids_appliance.train.scale import Extraction, extract_corpus, open_workers
 
 
 @click.command()
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of the captures.",
-)
+@data_option("Directory of the captures.")
 @click.option(
     "--tables",
     required=True,
@@ -47,26 +48,9 @@ from ids_appliance.train.scale import Extraction, extract_corpus, open_workers
     help="Only the captures that `train --preset paper` draws from: benign, DoS, Spoofing, Mirai "
     "and Recon, without DDoS.",
 )
-@click.option(
-    "--leave-out",
-    multiple=True,
-    metavar="PATTERN",
-    help="Files, origins or repositories not to use, e.g. 'mqttset/*'; may be repeated.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="What to do about wrong labels and about a missing, changed or truncated capture: stop, "
-    "or use what can be read and name it.",
-)
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Who does the work: tcp://HOST:PORT of a Dask scheduler, or local:N for N processes here. "
-    "[default: this process]",
-)
+@leave_out_option
+@on_error_option("stop")
+@dask_option("does the work")
 def command(**given: Any) -> None:
     """Extract the packet records of labelled captures into Parquet tables.
 

@@ -7,71 +7,28 @@ import click
 from tqdm import tqdm
 
 from ids_appliance.classify.bundle import save_bundle
+from ids_appliance.cli.learning import (
+    dask_option,
+    data_option,
+    leave_out_option,
+    max_per_capture_option,
+    on_error_option,
+    recipe,
+    recipe_options,
+)
 from ids_appliance.train.card import SPLITS, card_markdown
 from ids_appliance.train.corpus import find_parts
-from ids_appliance.train.families import FAMILIES
-from ids_appliance.train.fit import Recipe
 from ids_appliance.train.scale import open_workers
 from ids_appliance.train.terms import SHIPPED
 from ids_appliance.train.training import Material, Options, Trained, gather, steps, train
 
 
 @click.command()
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of labelled captures, or of the tables that `extract` made from them.",
-)
+@data_option("Directory of labelled captures, or of the tables that `extract` made from them.")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Bundle to write (a directory)."
 )
-@click.option(
-    "--family",
-    type=click.Choice(FAMILIES),
-    default="forest",
-    show_default=True,
-    help="What kind of model; vote: the other four, the majority decides. With logistic regression "
-    "in it a packet is known again only if it is equal in every feature: most are judged anew.",
-)
-@click.option(
-    "--features",
-    type=click.Choice(["all", "top20"]),
-    default="top20",
-    show_default=True,
-    help="All 60, or the 20 that a forest on all of them finds most important: as good, and "
-    "cells a third the size.",
-)
-@click.option(
-    "--trees",
-    type=click.IntRange(1, 1024),
-    default=50,
-    show_default=True,
-    help="Trees in a forest or boosted model; a new cell costs time in proportion.",
-)
-@click.option(
-    "--leaves",
-    type=click.IntRange(2, 4096),
-    default=128,
-    show_default=True,
-    help="At most so many leaves a tree, a quarter of it in boosted ones; more cost time and find "
-    "nothing on other networks.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**32 - 1),
-    default=0,
-    show_default=True,
-    help="Of the forest's random choices.",
-)
-@click.option(
-    "--weight",
-    type=click.Choice(["packet", "record", "balanced", "origin"]),
-    default="origin",
-    show_default=True,
-    help="What counts alike: every packet; every different packet of an origin; the same with both "
-    "classes alike; the same with every origin alike in its class.",
-)
+@recipe_options
 @click.option(
     "--related",
     type=click.Choice(["exclude", "benign", "malicious"]),
@@ -79,20 +36,8 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     show_default=True,
     help="What the victims' answers to an attack count as.",
 )
-@click.option(
-    "--leave-out",
-    multiple=True,
-    metavar="PATTERN",
-    help="Files, origins or repositories not to use, e.g. 'mqttset/*'; may be repeated.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["skip", "stop"]),
-    default="skip",
-    show_default=True,
-    help="What to do about wrong labels and about a missing, changed or truncated capture: use "
-    "what can be read and name it, or stop.",
-)
+@leave_out_option
+@on_error_option("skip")
 @click.option(
     "--keep-cut",
     is_flag=True,
@@ -111,12 +56,7 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     help="Terms of your own repositories, in the form of the project's train/terms.json; implies "
     "--only-shippable.",
 )
-@click.option(
-    "--max-per-capture",
-    type=click.IntRange(0),
-    default=0,
-    help="Use at most so many packets of a capture, evenly spread. [default: all]",
-)
+@max_per_capture_option
 @click.option(
     "--rows",
     type=click.IntRange(0, 50_000_000),
@@ -139,12 +79,7 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
     help="The paper does not say how its attack packets split into families: equal, proportional, "
     "or DoS=N,Spoofing=N,Mirai=N,Recon=N.",
 )
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help="Who goes through the data for --rows or --preset: tcp://HOST:PORT of a Dask scheduler, "
-    "or local:N. [default: this process]",
-)
+@dask_option("goes through the data for --rows or --preset")
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
@@ -157,13 +92,6 @@ from ids_appliance.train.training import Material, Options, Trained, gather, ste
 )
 @click.option(
     "--no-evaluate", is_flag=True, help="Only train: seconds, and nothing is known of the model."
-)
-@click.option(
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=2,
-    show_default=True,
-    help="Processor cores to train with; the model is the same.",
 )
 def command(**given: Any) -> None:
     """Train a model on labelled captures and write it as a bundle.
@@ -178,10 +106,9 @@ def command(**given: Any) -> None:
       ids-appliance inspect models/mine
     """
     terms = given["terms"] or (SHIPPED if given["only_shippable"] else None)
-    names = ("family", "features", "trees", "leaves", "seed", "weight", "jobs")
     options = Options(
         data=given["data"],
-        recipe=Recipe(**{name: given[name] for name in names}),
+        recipe=recipe(given),
         threshold=given["threshold"],
         folds=0 if given["no_evaluate"] else given["folds"],
         related=given["related"],

@@ -19,7 +19,9 @@ MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfil
     "os_ken",
 }
 NEED_MONITOR = {"ids_appliance.monitor.controller"}
-NEED_TRAIN = {f"ids_appliance.cli.{stem}" for stem in ("evaluate", "extract", "kdd", "train")} | {
+NEED_TRAIN = {
+    f"ids_appliance.cli.{stem}" for stem in ("evaluate", "extract", "kdd", "learning", "train")
+} | {
     f"ids_appliance.train.{stem}"
     for stem in (
         "agreement",
