@@ -1,8 +1,5 @@
 """A TOML file in, a Config out; whatever is wrong with it becomes one ConfigError line."""
 
-import difflib
-import re
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +9,16 @@ from msgspec import inspect as shapes
 from ids_appliance.config import Config
 from ids_appliance.config_file import paper
 from ids_appliance.config_file.contradictions import contradictions
-from ids_appliance.config_file.words import describe, fields, settings, toml
+from ids_appliance.config_file.strict import (
+    Table,
+    convert,
+    parse,
+    refuse_contradictions,
+    refuse_unknown,
+    shown,
+)
+from ids_appliance.config_file.words import fields, settings, toml
 from ids_appliance.errors import ConfigError
-
-MAX_BYTES: Final = 1 << 20
-Table = dict[str, Any]
 
 DEFAULT_PATH: Final = "/etc/ids-appliance/gateway.toml"
 _PATHS: Final = (
@@ -37,70 +39,18 @@ def load(path: Path | str, *, mode: str | None = None) -> Config:
         given = parse(path)
         if mode is not None:
             given["mode"] = mode
-        _refuse_unknown(given, Config, "")
+        refuse_unknown(given, Config, elsewhere=_sections_of)
         whole = _completed(given)
-        config = _convert(whole, path.parent)
+        config = _converted(whole, path.parent)
         wrong = contradictions(config)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    if wrong:
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise ConfigError(f"{path}: {wrong[0]}{more}")
+    refuse_contradictions(path, wrong)
     return config
 
 
-def parse(path: Path) -> Table:
-    """Return the tables of a TOML file. Raises ValueError with what is wrong, without the path."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"is larger than {MAX_BYTES >> 10} KiB: no configuration")
-    try:
-        return tomllib.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"line {line}: not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(_syntax(str(error), data.count(b"\n") + 1)) from error
-    except RecursionError as error:
-        raise ValueError("is nested too deeply: no configuration") from error
-
-
-def _syntax(message: str, lines: int) -> str:
-    """Return tomllib's message with the line in front."""
-    where = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
-    if where is None:
-        return f"not TOML: {message}"
-    line = where[1] or lines
-    return f"line {line}: not TOML: {message[: where.start()]}"
-
-
-def _refuse_unknown(table: Table, struct: Any, place: str) -> None:
-    known = fields(struct)
-    for key, value in table.items():
-        dotted = f"{place}.{key}".lstrip(".")
-        if key not in known:
-            raise ValueError(_unknown(key, place, list(known)))
-        shape = known[key].type
-        if isinstance(shape, shapes.StructType):
-            if not isinstance(value, dict):
-                raise ValueError(f"{dotted} = {shown(value)}: expected a table, as in [{dotted}]")
-            _refuse_unknown(value, shape.cls, dotted)
-
-
-def _unknown(key: str, place: str, known: list[str]) -> str:
-    where = f"[{place}] has no setting" if place else "there is no setting"
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if near:
-        return f"{where} {key!r}: did you mean {near[0]!r}"
-    elsewhere = [s.section for s in settings() if s.key == key]
-    if elsewhere and len(elsewhere) <= 3:
-        tables = " or ".join(f"[{section}]" if section else "the top" for section in elsewhere)
-        return f"{where} {key!r}: it belongs to {tables}"
-    return f"{where} {key!r}: there are {', '.join(known)}"
+def _sections_of(key: str) -> list[str]:
+    return [setting.section for setting in settings() if setting.key == key]
 
 
 def _completed(given: Table) -> Table:
@@ -160,11 +110,8 @@ def _overlay(whole: Table, given: Table, struct: Any) -> None:
             whole[key] = value
 
 
-def _convert(whole: Table, beside: Path) -> Config:
-    try:
-        msgspec.convert(whole, Config)
-    except msgspec.ValidationError as error:
-        raise ValueError(_translated(str(error), whole)) from error
+def _converted(whole: Table, beside: Path) -> Config:
+    convert(whole, Config)  # whatever stands in them: a path is joined only where it is a text
     for place in _PATHS:
         *tables, key = place.split(".")
         table: Table = whole
@@ -172,36 +119,4 @@ def _convert(whole: Table, beside: Path) -> Config:
             table = table[part]
         if table[key]:
             table[key] = str(beside.absolute() / table[key])
-    return msgspec.convert(whole, Config)
-
-
-def _translated(message: str, whole: Table) -> str:
-    """Return msgspec's message about a value as one with its place, the value, what is expected."""
-    if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
-        return f"{missing[1]} is missing: {describe(fields(Config)[missing[1]].type)}"
-    where = re.search(r" - at `\$\.([^`]*)`$", message)
-    if where is None:
-        return message
-    place, _, index = where[1].partition("[")
-    value: Any = whole
-    struct: Any = Config
-    shape: shapes.Type | None = None
-    for part in place.split("."):
-        value = value[part]
-        shape = fields(struct)[part].type
-        struct = getattr(shape, "cls", None)
-    assert shape is not None
-    if index and isinstance(shape, shapes.VarTupleType) and isinstance(value, list | tuple):
-        value, shape = value[int(index.rstrip("]"))], shape.item_type
-        place = f"{place}[{index}"
-    near = ""
-    if isinstance(shape, shapes.LiteralType) and isinstance(value, str):
-        close = difflib.get_close_matches(value, [str(v) for v in shape.values], n=1, cutoff=0.6)
-        near = f"; did you mean {toml(close[0])}" if close else ""
-    return f"{place} = {shown(value)}: expected {describe(shape)}{near}"
-
-
-def shown(value: Any) -> str:
-    """Return a value as the file spells it, shortened for a message of one line."""
-    text = toml(value) if not isinstance(value, dict | list) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return convert(whole, Config)
