@@ -54,6 +54,7 @@ def _show(status: Status) -> None:
             ("in the kernel", Cell(f"{status.found:,} of {status.intended:,} elements",
                                    "red" if missing else None)),
             ("window", f"{window}; {status.windows:,} since the start"),
+            ("prescreener", _prescreener(status)),
         ]
     )  # fmt: skip
     for alarm in status.alarms:
@@ -71,6 +72,20 @@ def _show(status: Status) -> None:
             for port in status.interfaces
         ]
         show_table(("interface", "link", "frames", "lost"), rows, right="frames lost")
+
+
+def _prescreener(status: Status) -> Cell:
+    """Return what Zeek does, where it prescreens; empty where our own rules do so by intention."""
+    counters = status.counters
+    if "zeek_alive" not in counters:
+        return Cell("")
+    if not counters["zeek_alive"]:
+        return Cell("our own rules: Zeek is silent (`ids-appliance doctor`)", "yellow")
+    if counters.get("standin_blind"):
+        return Cell("our own rules: Zeek lives but gets no packets", "yellow")
+    lost = counters["zeek_lost"]
+    seen = f"Zeek: {counters['zeek_packets']:,} packets of its mirror, {lost:,} lost"
+    return Cell(seen, "yellow" if lost else None)
 
 
 def _enforcing(status: Status) -> Cell:

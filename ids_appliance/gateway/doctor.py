@@ -24,6 +24,7 @@ from ids_appliance.config import Config
 from ids_appliance.config_file import host_port
 from ids_appliance.enforce.openflow_switch import Switch
 from ids_appliance.errors import BoundsError, BundleError, CertificateError, EnforceError, IdsError
+from ids_appliance.gateway import doctor_zeek
 from ids_appliance.gateway.machine import RESIDENT_KIB, Finding, State, memory
 from ids_appliance.policy.bounds import doubts, read_bounds
 
@@ -45,6 +46,7 @@ def examine(config: Config, wall_s: float) -> Iterator[Finding]:
     yield memory(meminfo, RESIDENT_KIB + ring_kib)
     if config.enforce.backend == "openflow":
         yield switch(config)
+    yield from doctor_zeek.examine(config, wall_s)
     yield from disk(config)
     yield from model(config)
     if config.mode == "offloaded" or config.node.addresses:

@@ -42,6 +42,19 @@ def test_what_is_not_as_usual_is_said(live, monkeypatch, changes, says):
     assert says in show(live, monkeypatch, **changes)
 
 
+@pytest.mark.parametrize(
+    ("counters", "says"),
+    [
+        ({"zeek_alive": 1, "zeek_packets": 1200, "zeek_lost": 0}, "Zeek: 1,200 packets"),
+        ({"zeek_alive": 0, "zeek_packets": 0, "zeek_lost": 0}, "our own rules: Zeek is silent"),
+        ({"zeek_alive": 1, "standin_blind": 1}, "Zeek lives but gets no packets"),
+    ],
+)
+def test_zeek_where_it_prescreens(live, monkeypatch, counters, says):
+    assert says in show(live, monkeypatch, counters=counters)
+    assert "prescreener" not in show(live, monkeypatch, counters={})
+
+
 def test_what_is_said_already_is_no_alarm_as_well(live, monkeypatch):
     text = show(live, monkeypatch, enforcing=False, held="paused", alarms=("paused", "other"))
     assert text.count("paused") == 1 and "ALARM: other" in text
