@@ -25,6 +25,7 @@ from ids_appliance.cli.options import parse_address
 from ids_appliance.cli.tables import sender_table
 from ids_appliance.errors import CaptureError, LinkError
 from ids_appliance.pipeline import Pipeline
+from ids_appliance.telemetry.pictures import drawing, save
 from ids_appliance.telemetry.senders import SenderTotals, mac_text, sender_text
 from ids_appliance.train.labels import Label, Labeller, read_labels
 from ids_appliance.types import F64, U8, Classifier, JudgedBatch
@@ -256,12 +257,8 @@ def _line(name: str, which: U8, verdicts: U8) -> None:
 
 
 def _plot(run: Run, labels: U8, verdicts: U8, path: Path) -> None:
-    try:
-        import matplotlib  # noqa: PLC0415 - an extra; the demo works without
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot  # noqa: PLC0415
-    except ImportError:
+    pyplot = drawing()
+    if pyplot is None:
         click.echo("plot: skipped, matplotlib is not installed (pip install 'ids-appliance[plot]')")
         return
     times = np.concatenate([b.frames["timestamp_ns"] for b in run.batches]) / 1e9
@@ -289,6 +286,5 @@ def _plot(run: Run, labels: U8, verdicts: U8, path: Path) -> None:
         ax.set_ylabel("packets")
     axes[0].legend(loc="upper left", fontsize=8, frameon=False)
     axes[1].set_xlabel("seconds since the capture began")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(pyplot, figure, path)
     click.echo(f"plot:    {path}")

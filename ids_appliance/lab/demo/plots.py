@@ -9,6 +9,7 @@ from ids_appliance.lab.demo.play import Performance
 from ids_appliance.lab.demo.probes import ARP_LOOK_S
 from ids_appliance.lab.demo.results import Result
 from ids_appliance.lab.measure import SAMPLE_S
+from ids_appliance.telemetry.pictures import drawing, save
 
 _SENT, _ARRIVED, _WINDOW = "#e45756", "#4c78a8", "#f2cf5b"
 _WAYS: Final = (("trigger", "#8a817c"), ("forest", "#4c78a8"), ("both", "#54a24b"))
@@ -16,12 +17,8 @@ _WAYS: Final = (("trigger", "#8a817c"), ("forest", "#4c78a8"), ("both", "#54a24b
 
 def draw(performances: Sequence[Performance], results: Sequence[Result], folder: Path) -> list[str]:
     """Draw everything into a folder; return the files' names, none without matplotlib."""
-    try:
-        import matplotlib  # noqa: PLC0415 - an extra; the demo works without
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot  # noqa: PLC0415
-    except ImportError:
+    pyplot = drawing()
+    if pyplot is None:
         return []
     made = []
     both = list(zip(performances, results, strict=True))
@@ -76,8 +73,7 @@ def _attack(pyplot: Any, one: Performance, result: Result, path: Path) -> None:
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     ax.legend(unique.values(), unique.keys(), fontsize=8, frameon=False, ncols=5, loc="upper right")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(pyplot, figure, path)
 
 
 def _windows(pyplot: Any, both: Sequence[tuple[Performance, Result]], path: Path) -> None:
@@ -103,8 +99,7 @@ def _windows(pyplot: Any, both: Sequence[tuple[Performance, Result]], path: Path
         loc="left",
         fontsize=10,
     )
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(pyplot, figure, path)
 
 
 def _alone(pyplot: Any, results: Sequence[Result], path: Path) -> None:
@@ -128,5 +123,4 @@ def _alone(pyplot: Any, results: Sequence[Result], path: Path) -> None:
         ax.margins(y=0.2)
         for side in ("top", "right", "left"):
             ax.spines[side].set_visible(False)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(pyplot, figure, path)

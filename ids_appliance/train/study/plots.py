@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ids_appliance.telemetry.pictures import drawing, save
 from ids_appliance.train.study.replays import RUNS
 
 COLOURS: Final = {"random": "#8a817c", "capture": "#4c78a8", "origin": "#e45756"}
@@ -12,12 +13,8 @@ RUN_COLOURS: Final = dict(zip(RUNS, ("#54a24b", "#4c78a8", "#f2cf5b", "#8a817c")
 
 def draw(result: Mapping[str, Any], folder: Path) -> list[str]:
     """Draw what there is into a folder; return the files' names, none without matplotlib."""
-    try:
-        import matplotlib  # noqa: PLC0415 - an extra; the figures are in the tables, too
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot  # noqa: PLC0415
-    except ImportError:
+    pyplot = drawing()
+    if pyplot is None:
         return []
     folder.mkdir(parents=True, exist_ok=True)
     made = []
@@ -45,7 +42,7 @@ def _curves(pyplot: Any, splits: Mapping[str, Any], path: Path) -> None:
     left.set(xlabel="share of ordinary packets flagged", ylabel="share of malicious found")
     right.set(xlabel="recall", ylabel="precision")
     left.legend()
-    _save(pyplot, figure, path)
+    save(pyplot, figure, path)
 
 
 def _reliability(pyplot: Any, splits: Mapping[str, Any], path: Path) -> None:
@@ -62,7 +59,7 @@ def _reliability(pyplot: Any, splits: Mapping[str, Any], path: Path) -> None:
         )
     ax.set(xlabel="probability said", ylabel="share that was malicious")
     ax.legend()
-    _save(pyplot, figure, path)
+    save(pyplot, figure, path)
 
 
 def _features(pyplot: Any, features: list[dict[str, Any]], path: Path) -> None:
@@ -74,7 +71,7 @@ def _features(pyplot: Any, features: list[dict[str, Any]], path: Path) -> None:
     ax.set_yticks(places, [one["feature"] for one in ranked])
     ax.set(xlabel="F1 of a small tree on this feature alone")
     ax.legend()
-    _save(pyplot, figure, path)
+    save(pyplot, figure, path)
 
 
 def _found(pyplot: Any, made: Mapping[str, Any], path: Path) -> None:
@@ -97,9 +94,4 @@ def _found(pyplot: Any, made: Mapping[str, Any], path: Path) -> None:
     ax.set_xticks(range(len(families)), families)
     ax.set(ylabel="culprits found (95 %)", ylim=(0, 1))
     ax.legend()
-    _save(pyplot, figure, path)
-
-
-def _save(pyplot: Any, figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save(pyplot, figure, path)
