@@ -18,7 +18,6 @@ from ids_appliance.train.labels import read_labels
 from ids_appliance.train.study import report
 from ids_appliance.train.study.plots import draw
 from ids_appliance.train.study.study import SPLITS, Plan, folds_of, read, steps, study
-from ids_appliance.train.study.summary import summary
 
 
 @click.command()
@@ -92,8 +91,6 @@ def command(**given: Any) -> None:
         replays = files if plan.replays and "origin" in made else 0
         bar.reset(total=steps(plan, made) + replays)
         result = study(plan, material, made, step=step)
-    if "captures" in result:
-        result["summary"] = summary(result["captures"])
     page = report.write(result, plan.folder, plots=draw(result, plan.folder))
     click.echo(page.partition("## Shortcuts")[0].rstrip())
     click.echo(f"\nwritten to {plan.folder}: evaluation.html, .md, .json")

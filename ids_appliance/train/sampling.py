@@ -8,13 +8,14 @@ stratum count once.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ids_appliance.types import U16, U64
 
+Mask = npt.NDArray[np.bool_]
 _SLACK: Final = 1 << 16
 
 
@@ -28,6 +29,15 @@ def _mix(x: U64) -> U64:
 def _salt(seed: int, name: str) -> np.uint64:
     digest = hashlib.blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
     return np.uint64(int.from_bytes(digest, "little"))
+
+
+def spread(file: npt.NDArray[Any], usable: npt.NDArray[np.bool_], most: int) -> Mask:
+    """Return (n,) which usable packets are kept if at most so many of a file are, evenly spread."""
+    kept = np.zeros(len(file), np.bool_)
+    for one in np.unique(file):
+        places = np.flatnonzero((file == one) & usable)
+        kept[places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]] = True
+    return kept
 
 
 def packet_keys(seed: int, capture: str, frames: U64) -> U64:

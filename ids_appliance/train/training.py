@@ -33,6 +33,7 @@ from ids_appliance.train.evaluate import (
 )
 from ids_appliance.train.fit import Recipe, distinct, fit
 from ids_appliance.train.labels import Label
+from ids_appliance.train.sampling import spread
 from ids_appliance.train.scale import Workers
 from ids_appliance.train.terms import Terms, read_terms
 from ids_appliance.types import F64, U16
@@ -132,7 +133,7 @@ def gather(
         classes[answers] = related
         usable |= answers
     if options.max_per_capture:
-        usable &= _spread(corpus.file, usable, options.max_per_capture)
+        usable &= spread(corpus.file, usable, options.max_per_capture)
     packets = Packets(corpus.rows, classes, corpus.group, np.array(corpus.families)[corpus.family])
     terms = read_terms(options.terms) if options.terms else {}
     ours, foreign = usable, None
@@ -247,14 +248,6 @@ def _foreign(
 
 def _ships(terms: dict[str, Terms], repo: str) -> bool:
     return repo in terms and terms[repo].ship
-
-
-def _spread(file: Any, usable: Any, most: int) -> Any:
-    kept = np.zeros(len(file), np.bool_)
-    for one in np.unique(file):
-        places = np.flatnonzero((file == one) & usable)
-        kept[places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)]] = True
-    return kept
 
 
 def _at_threshold(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:

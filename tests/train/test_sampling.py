@@ -12,6 +12,7 @@ from ids_appliance.train.sampling import (
     packet_keys,
     record_keys,
     shares,
+    spread,
 )
 
 
@@ -92,3 +93,12 @@ def test_the_first_of_the_smallest_is_drawn(once):
     drawn = first_of_smallest(parts, 3, once=once)
     assert [which.tolist() for which in drawn] == ([[0, 1], [2]] if once else [[1], [0, 2]])
     assert first_of_smallest([], 3, once=once) == []
+
+
+def test_of_a_file_the_usable_packets_are_kept_evenly():
+    file = np.repeat([0, 1, 2], [10, 3, 4])
+    usable = np.ones(17, np.bool_)
+    usable[[0, 9, 13, 14, 15, 16]] = False
+    kept = spread(file, usable, 3)
+    # Of 1..8 the first, a middle and the last; all of a file of three; none of the unusable.
+    assert np.flatnonzero(kept).tolist() == [1, 4, 8, 10, 11, 12]

@@ -11,7 +11,6 @@ victims included. Accused means rate-limited or worse.
 """
 
 import time
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from ids_appliance import assemble, config
 from ids_appliance.gateway.offline import offline_parts
 from ids_appliance.gateway.replay import INTERFACE, Replay, Replayed, Sent
 from ids_appliance.train.labels import Entry, Labeller
+from ids_appliance.types import U8, FrameBatch
 
 RUNS: Final = ("appliance", "always", "triggers", "forest")
 FORGED: Final = 16
@@ -123,7 +123,10 @@ def run_once(
 ) -> Replayed:
     """Replay a capture once. Raises CaptureError, BundleError, ConfigError."""
     labeller = Labeller(entry)
-    label: Callable[[Any], Any] = lambda batch: labeller.label(batch)[0]  # noqa: E731
+
+    def label(batch: FrameBatch) -> U8:
+        return labeller.label(batch)[0]
+
     with closing(assemble.local_classifier(model)) as classifier:
         parts = offline_parts
         return Replay(settings(run, whole), parts, classifier, label=label).run(data / entry.file)

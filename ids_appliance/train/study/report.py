@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from ids_appliance.train.study.replays import RUNS
-from ids_appliance.train.study.summary import summary
 
 TITLES: Final = {
     "random": "random packets (as papers do; near twins on both sides)",
@@ -32,10 +31,8 @@ img {{ max-width: 100% }}
 """
 
 
-def write(result: dict[str, Any], folder: Path, *, plots: list[str]) -> str:
+def write(result: Mapping[str, Any], folder: Path, *, plots: list[str]) -> str:
     """Write evaluation.json, .md and .html into a folder; return the Markdown."""
-    if "captures" in result:
-        result["summary"] = summary(result["captures"])
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, allow_nan=False) + "\n"
     (folder / "evaluation.json").write_text(text)

@@ -1,6 +1,5 @@
 """Probabilities of packets that were not learnt from in, figures of a split out."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -83,10 +82,3 @@ def calibration(classes: npt.NDArray[np.uint8], probabilities: F64) -> Figures:
 def _thin(x: F64, y: F64) -> list[list[float]]:
     places = np.unique(np.linspace(0, len(x) - 1, POINTS).round().astype(int))
     return [[round(float(x[i]), 5), round(float(y[i]), 5)] for i in places]
-
-
-def shortcut(single: Mapping[str, Figures]) -> float:
-    """Return a feature's shortcut: its F1 alone in the random split minus that by origin. What it
-    knows of a lab and not of attacks."""
-    f1 = [single[split]["malicious"]["f1"] for split in ("random", "origin")]
-    return float(f1[0] - f1[1])

@@ -20,15 +20,17 @@ import numpy.typing as npt
 from ids_appliance import __version__
 from ids_appliance.errors import LabelError
 from ids_appliance.schema import FEATURE_NAMES
-from ids_appliance.train.corpus import Corpus, read_corpus
+from ids_appliance.train.corpus import read_corpus
 from ids_appliance.train.evaluate import Judged, Packets, baselines
 from ids_appliance.train.fit import Recipe
 from ids_appliance.train.labels import Entry, Label
+from ids_appliance.train.sampling import spread
 from ids_appliance.train.study.audit import GROUPS, alone, blank
 from ids_appliance.train.study.learning import THRESHOLD, Models, judge
 from ids_appliance.train.study.replays import replay
 from ids_appliance.train.study.scores import Figures, figures
 from ids_appliance.train.study.splits import Fold, group_folds, random_folds, twins
+from ids_appliance.train.study.summary import summary
 from ids_appliance.types import F64
 
 SPLITS: Final = ("random", "capture", "origin")
@@ -71,9 +73,9 @@ Step = Callable[[str], None]
 def read(plan: Plan, *, step: Step) -> Material:
     """Read the captures; victims' answers are not judged. Raises LabelError."""
     corpus = read_corpus(plan.data, leave_out=plan.leave_out, progress=step)
-    usable = np.flatnonzero(corpus.labels <= Label.MALICIOUS)
+    usable = corpus.labels <= Label.MALICIOUS
     if plan.max_per_capture:
-        usable = _spread(corpus, usable, plan.max_per_capture)
+        usable &= spread(corpus.file, usable, plan.max_per_capture)
     names = np.array(corpus.families)[corpus.family]
     packets = Packets(
         corpus.rows[usable],
@@ -91,14 +93,6 @@ def read(plan: Plan, *, step: Step) -> Material:
         if r.status not in ("used", "skipped")
     ]
     return Material(packets, corpus.file[usable], [r.entry for r in corpus.reports], odd)
-
-
-def _spread(corpus: Corpus, usable: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
-    kept = []
-    for one in np.unique(corpus.file[usable]):
-        places = usable[corpus.file[usable] == one]
-        kept.append(places[np.linspace(0, len(places) - 1, min(most, len(places))).astype(int)])
-    return np.sort(np.concatenate(kept))
 
 
 def folds_of(plan: Plan, material: Material) -> dict[str, list[Fold]]:
@@ -156,6 +150,7 @@ def study(
         result["ablations"] = _ablate(plan, packets, made["origin"], step=step)
     if plan.replays and "origin" in made:
         result["captures"] = list(_replays(plan, material, made["origin"], kept, step=step))
+        result["summary"] = summary(result["captures"])
     return result
 
 
