@@ -29,6 +29,7 @@ FIXED: Final[dict[str, Any]] = {
     "policy.priors": dict.fromkeys((*RULES, *OTHER_CAUSES), 0.0),
     "enforce.synproxy": False,
     "enforce.heal_arp": False,
+    "tc.all_tcp": True,
 }
 """Dotted setting -> value; a file that says otherwise contradicts the profile."""
 

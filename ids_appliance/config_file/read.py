@@ -24,6 +24,8 @@ DEFAULT_PATH: Final = "/etc/ids-appliance/gateway.toml"
 _PATHS: Final = (
     *("model", "policy.bounds", "node.cert", "node.key", "node.ca", "node.crl"),
     *(f"enforce.openflow.{name}" for name in ("cert", "key", "ca")),
+    *(f"notices.webhook.{name}" for name in ("url_file", "token_file", "ca")),
+    *(f"notices.mqtt.{name}" for name in ("password_file", "ca")),
 )
 """Settings that name files; relative ones are looked up beside the configuration."""
 

@@ -1,8 +1,9 @@
-"""The sections of config.py in, words about each setting out: type, range, default, meaning."""
+"""Sections of the configuration in, words on each setting out: type, range, default, meaning."""
 
 import ast
 import functools
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,7 @@ def settings() -> Iterator[Setting]:
 
 
 def _below(struct: Any, place: str, defaults: Any) -> Iterator[Setting]:
-    meanings = _meanings()[struct.__name__]
+    meanings = _meanings(struct.__module__)[struct.__name__]
     tables = []
     for name, field in fields(struct).items():
         dotted = f"{place}.{name}".lstrip(".")
@@ -110,10 +111,10 @@ def _below(struct: Any, place: str, defaults: Any) -> Iterator[Setting]:
 
 
 @functools.cache
-def _meanings() -> dict[str, dict[str, str]]:
-    """Return the docstrings of config.py: section class -> field ("" for itself) -> text."""
+def _meanings(module: str) -> dict[str, dict[str, str]]:
+    """Return a module's docstrings: section class -> field ("" for itself) -> text."""
     found: dict[str, dict[str, str]] = {}
-    for node in ast.parse(inspect.getsource(config)).body:
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
         if not isinstance(node, ast.ClassDef):
             continue
         texts = {"": ast.get_docstring(node) or ""}
@@ -134,7 +135,7 @@ def section_meanings() -> dict[str, str]:
     found: dict[str, str] = {}
 
     def walk(struct: Any, place: str) -> None:
-        text = " ".join(_meanings()[struct.__name__][""].split())
+        text = " ".join(_meanings(struct.__module__)[struct.__name__][""].split())
         found[place] = text
         for name, field in fields(struct).items():
             if isinstance(field.type, shapes.StructType):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ids_appliance.config import Section
+from ids_appliance.config.terms import Section
 
 Engine = Literal["auto", "docker", "podman", "none"]
 IMAGE = "ids-appliance-monitor"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ids_appliance.config import Section
+from ids_appliance.config.terms import Section
 from ids_appliance.monitor.capture_settings import Capture
 
 VlanId = Annotated[int, Meta(ge=0, le=4094)]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from ids_appliance.config import Response as ResponseName
+from ids_appliance.config.terms import Response as ResponseName
 from ids_appliance.errors import SubjectError
 from ids_appliance.policy.allow import MAX_COMMENT, MAX_ENTRIES, Allowed
 from ids_appliance.policy.book import Book

@@ -1,4 +1,4 @@
-"""The handbook is what config.py says, and the example is a good file."""
+"""The handbook is what the configuration's sections say, and the example is a good file."""
 
 import msgspec
 

@@ -6,24 +6,21 @@ with its place. Stages take their own section as it stands here; nobody else hol
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
-SecondsOrZero = Annotated[float, Meta(ge=0, le=315_360_000)]
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-Weight = Annotated[float, Meta(ge=-1000, le=1000)]
-"""Natural log-odds."""
-Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-Rows = Annotated[int, Meta(ge=16, le=4_194_304)]
-"""Cap of a table."""
-SetSize = Annotated[int, Meta(ge=1, le=1_048_576)]
-"""Elements of a set in the kernel."""
-Response = Literal["observe", "deprioritise", "rate_limit", "quarantine"]
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What all sections share."""
+from ids_appliance.config.notices import Notices
+from ids_appliance.config.priorities import Tc
+from ids_appliance.config.terms import (
+    Count,
+    Ratio,
+    Response,
+    Rows,
+    Seconds,
+    SecondsOrZero,
+    Section,
+    SetSize,
+    Weight,
+)
 
 
 class Dos(Section, frozen=True, forbid_unknown_fields=True):
@@ -391,9 +388,11 @@ class Config(Section, frozen=True, forbid_unknown_fields=True):
     window: Window = Window()
     policy: Policy = Policy()
     enforce: Enforce = Enforce()
+    tc: Tc = Tc()
     protect: Protect = Protect()
     node: Node = Node()
     failure: Failure = Failure()
     events: Events = Events()
     metrics: Metrics = Metrics()
+    notices: Notices = Notices()
     ring: Ring = Ring()
