@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from ids_appliance.config import Enforce
-from ids_appliance.enforce.elements import places, pool, quoted, subject_text
+from ids_appliance.enforce.answers import evicted, no_room, nothing_asked, refusal
+from ids_appliance.enforce.elements import places, quoted
 from ids_appliance.enforce.installation import Note
 from ids_appliance.enforce.intention import POOLS, Full, Intention
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.errors import EnforceError
-from ids_appliance.types import Applied, Decision, Reconciled, Response, Subject
+from ids_appliance.types import Applied, Decision, Reconciled, Subject
 
 
 class DryRunEnforcer:
@@ -83,19 +84,11 @@ class DryRunEnforcer:
         found |= {f"capacity_{name}": n for name, n in self._intention.capacity.items()}
         return found | self._counts | {"evictions": self._intention.evictions}
 
-    def _refusal(self, decision: Decision) -> str | None:
-        subject = decision.subject
-        if decision.duration_s <= 0:
-            return "it has ended already"
-        if subject.interface and subject.interface not in self._names:
-            return f"interface {subject.interface} is not captured"
-        return self._protected.refuses(subject)
-
     def _one(self, decision: Decision) -> Applied:
         subject = decision.subject
         try:
             found = tuple(places(subject, decision.response, routed_ports=False))
-            why = self._refusal(decision)
+            why = refusal(decision, captured=self._names, protected=self._protected)
         except EnforceError as error:
             why = str(error)
         if why:
@@ -103,16 +96,12 @@ class DryRunEnforcer:
             return Applied(decision, False, why)
         if not found:
             self._intention.drop(subject)
-            tc = decision.response is Response.DEPRIORITISE
-            return Applied(decision, not tc, "needs tc, not there yet" if tc else "observed only")
+            return nothing_asked(decision)
         try:
-            evicted = self._intention.put(decision, found)
+            gave_way = self._intention.put(decision, found)
         except Full:
-            line = f"the {pool(subject)} set is full of decisions that weigh more"
-            self._note("evicted", f"{subject_text(subject)}: {line}")
-            return Applied(decision, False, line)
+            return no_room(decision, self._note)
         note = "dry run"
-        for one in evicted:
-            note = f"set full: evicted {subject_text(one.decision.subject)}"
-            self._note("evicted", f"{note} for {subject_text(subject)}")
+        for one in gave_way:
+            note = evicted(one, self._note, by=subject)
         return Applied(decision, True, note)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ids_appliance.config import Enforce
+from ids_appliance.enforce.answers import evicted, no_room, nothing_asked, refusal
 from ids_appliance.enforce.conntrack import forget
 from ids_appliance.enforce.elements import HOSTS, Place, places, pool, subject_text, timed
 from ids_appliance.enforce.installation import Installation, Note
@@ -228,21 +229,13 @@ class NftEnforcer:
 
     # Decisions ---------------------------------------------------------------------------------
 
-    def _refusal(self, decision: Decision) -> str | None:
-        subject = decision.subject
-        if decision.duration_s <= 0:
-            return "it has ended already"
-        if subject.interface and subject.interface not in self._there.names:
-            return f"interface {subject.interface} is not captured"
-        return self._there.protected.refuses(subject)
-
     def _step(self, at: int, decision: Decision) -> "_Step | Applied":
         """Return what a decision asks of the kernel, or the answer where it asks nothing."""
         subject = decision.subject
         try:
             routed = bool(self._there.protected.routers)
             found = tuple(places(subject, decision.response, routed_ports=routed))
-            why = self._refusal(decision)
+            why = refusal(decision, captured=self._there.names, protected=self._there.protected)
         except EnforceError as error:
             why = str(error)
         if why:
@@ -251,18 +244,15 @@ class NftEnforcer:
         before = self._intention.get(subject)
         if not found:
             self._let_go([subject])
-            tc = decision.response is Response.DEPRIORITISE
-            return Applied(decision, not tc, "needs tc, not there yet" if tc else "observed only")
+            return nothing_asked(decision)
         try:
-            evicted = self._intention.put(decision, found)
+            gave_way = self._intention.put(decision, found)
         except Full:
-            line = f"the {pool(subject)} set is full of decisions that weigh more"
-            self._note("evicted", f"{subject_text(subject)}: {line}")
-            return Applied(decision, False, line)
+            return no_room(decision, self._note)
         note = ""
         gone = list(before.places) if before else []
-        for one in evicted:
-            note = self._evicted(one, subject)
+        for one in gave_way:
+            note = evicted(one, self._note, by=subject)
             gone += one.places
         gone += [place for place in found if self._inherited.pop(place, None) is not None]
         commands = removing(dict.fromkeys(gone)) + _adding(found, decision.duration_s)
@@ -271,11 +261,6 @@ class NftEnforcer:
                 self._begun.append((subject.value, subject.port))
             commands += f"add element {HOSTS} fresh4 {{ {timed(found[0].key, FRESH_S)} }}\n"
         return _Step(at, decision, commands, before, note)
-
-    def _evicted(self, one: Standing, subject: Subject) -> str:
-        note = f"set full: evicted {subject_text(one.decision.subject)}"
-        self._note("evicted", f"{note} for {subject_text(subject)}")
-        return note
 
     def _carry_out(self, steps: list[_Step]) -> list[tuple[_Step, str]]:
         """Run steps as one transaction, one by one where that fails; return what failed and why."""
@@ -309,7 +294,7 @@ class NftEnforcer:
             return self._undo(step, "the kernel's set is full")
         self._intention.drop(weakest.decision.subject)
         self._intention.evictions += 1
-        step.note = self._evicted(weakest, subject)
+        step.note = evicted(weakest, self._note, by=subject)
         gone = "".join(f"delete element {p.table} {p.set} {{ {p.key} }}\n" for p in weakest.places)
         try:
             self._there.run(gone + step.commands)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ids_appliance.config import Enforce
-from ids_appliance.enforce.elements import Place, places, pool, quoted, subject_text
+from ids_appliance.enforce.answers import evicted, no_room, nothing_asked, refusal
+from ids_appliance.enforce.elements import Place, places, quoted, subject_text
 from ids_appliance.enforce.installation import Note
 from ids_appliance.enforce.intention import POOLS, Full, Intention, Standing
 from ids_appliance.enforce.openflow_bridge import Bridge
@@ -211,20 +212,12 @@ class OpenFlowEnforcer:
 
     # Decisions ---------------------------------------------------------------------------------
 
-    def _refusal(self, decision: Decision) -> str | None:
-        subject = decision.subject
-        if decision.duration_s <= 0:
-            return "it has ended already"
-        if subject.interface and subject.interface not in self._names:
-            return f"interface {subject.interface} is not captured"
-        return self._protected.refuses(subject)
-
     def _step(self, at: int, decision: Decision) -> "_Step | Applied":
         """Return what a decision asks of the switch, or the answer where it asks nothing."""
         subject = decision.subject
         try:
             acts = bool(places(subject, decision.response, routed_ports=False))
-            why = self._refusal(decision)
+            why = refusal(decision, captured=self._names, protected=self._protected)
         except EnforceError as error:
             why = str(error)
         if why:
@@ -234,25 +227,21 @@ class OpenFlowEnforcer:
             return Applied(decision, False, "the switch forwards everything: no controller")
         if not acts:
             self._let_go([subject])
-            tc = decision.response is Response.DEPRIORITISE
-            return Applied(decision, not tc, "needs tc, not there yet" if tc else "observed only")
+            return nothing_asked(decision)
         before = self._intention.get(subject)
         port, note = self._port(decision)
         meters = [self._meters.take(kind) for kind in wanted(subject, decision.response)]
         rank = self._ranks.get(subject.interface, 0)
         found = decided(subject, meters=meters, rank=rank, port=port)
         try:
-            evicted = self._intention.put(decision, found)
+            gave_way = self._intention.put(decision, found)
         except Full:
             self._meters.give(meters)
-            line = f"the {pool(subject)} set is full of decisions that weigh more"
-            self._note("evicted", f"{subject_text(subject)}: {line}")
-            return Applied(decision, False, line)
-        for one in evicted:
-            note = f"set full: evicted {subject_text(one.decision.subject)}"
-            self._note("evicted", f"{note} for {subject_text(subject)}")
+            return no_room(decision, self._note)
+        for one in gave_way:
+            note = evicted(one, self._note, by=subject)
         inherited = [place for place in found if self._inherited.pop(place, None) is not None]
-        return _Step(at, decision, before, evicted, inherited, note)
+        return _Step(at, decision, before, gave_way, inherited, note)
 
     def _port(self, decision: Decision) -> tuple[str, str]:
         """Return the number of the port to cut with a MAC, "" for none, and a note for people."""
