@@ -10,6 +10,8 @@ flood, and forged clients by the dozen, are one. Every other sender of labelled 
 victims included. Accused means rate-limited or worse.
 """
 
+import hashlib
+import json
 import time
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -18,9 +20,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ids_appliance import assemble, config
+from ids_appliance import __version__, assemble, config
 from ids_appliance.gateway.offline import offline_parts
 from ids_appliance.gateway.replay import INTERFACE, Replay, Replayed, Sent
+from ids_appliance.policy import bounds
 from ids_appliance.train.labels import Entry, Labeller
 from ids_appliance.types import U8, FrameBatch
 
@@ -115,6 +118,27 @@ def replay(
             row["ordinary_s"] = round(active / S, 3)
             row["frames"] = replayed.counters["delivered"]
     row["took_s"] = round(time.monotonic() - began, 3)
+    return row
+
+
+def replay_kept(entry: Entry, model: Path, *, data: Path, folder: Path) -> dict[str, Any]:
+    """Return a capture's row as `replay` does, from the folder if it was replayed like this before.
+
+    Like this: of the same labels, by the same model, under the same settings and bounds.
+    """
+    digest = hashlib.sha256(f"{__version__} {entry} {model.name}".encode())
+    for run in RUNS:
+        whole = settings(run)
+        digest.update(repr(whole).encode())
+        digest.update(Path(whole.policy.bounds or bounds.SHIPPED).read_bytes())
+    place = folder / f"{digest.hexdigest()[:24]}.json"
+    if place.is_file():
+        kept: dict[str, Any] = json.loads(place.read_text())
+        return kept
+    row = replay(entry, data=data, model=model)
+    staged = place.with_suffix(".tmp")
+    staged.write_text(json.dumps(row) + "\n")
+    staged.replace(place)
     return row
 
 

@@ -5,8 +5,6 @@ through the whole appliance with the model that has seen nothing of its origin. 
 captures are kept, so that a stopped study goes on where it was.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -27,7 +25,7 @@ from ids_appliance.train.labels import Entry, Label
 from ids_appliance.train.sampling import spread
 from ids_appliance.train.study.audit import GROUPS, alone, blank
 from ids_appliance.train.study.learning import THRESHOLD, Models, judge
-from ids_appliance.train.study.replays import replay
+from ids_appliance.train.study.replays import replay_kept
 from ids_appliance.train.study.scores import Figures, figures
 from ids_appliance.train.study.splits import Fold, group_folds, random_folds, twins
 from ids_appliance.train.study.summary import summary
@@ -210,21 +208,7 @@ def _replays(
         for index in np.unique(material.files[fold.test]).tolist():
             work.append((material.entries[index], kept[fold.name]))
     with ProcessPoolExecutor(plan.jobs) as pool:
-        one = partial(_replay_kept, data=plan.data, folder=folder)
-        for row in pool.map(one, work):
+        one = partial(replay_kept, data=plan.data, folder=folder)
+        for row in pool.map(one, *zip(*work, strict=True)):
             step(row["file"])
             yield row
-
-
-def _replay_kept(what: tuple[Entry, Path], *, data: Path, folder: Path) -> dict[str, Any]:
-    entry, model = what
-    digest = hashlib.sha256(f"{__version__} {entry} {model.name}".encode()).hexdigest()[:24]
-    place = folder / f"{digest}.json"
-    if place.is_file():
-        kept: dict[str, Any] = json.loads(place.read_text())
-        return kept
-    row = replay(entry, data=data, model=model)
-    staged = place.with_suffix(".tmp")
-    staged.write_text(json.dumps(row) + "\n")
-    staged.replace(place)
-    return row
