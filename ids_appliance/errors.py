@@ -3,6 +3,7 @@
     IdsError                     one clear line for people; the command line exits with 2
      +- CaptureError             a capture file cannot be read at all
      +- InterfaceError           a network interface cannot be captured
+     +- InlineError              packets cannot be held for a verdict: no queue, no package, no rule
      +- PermissionMissing        a capability is missing; the message names it
      +- BundleError              a model bundle is damaged, malicious or of another schema
      +- ModelLimit               one run has seen more models than it can tell apart
@@ -44,6 +45,10 @@ class CaptureError(IdsError):
 
 class InterfaceError(IdsError):
     """A network interface cannot be captured."""
+
+
+class InlineError(IdsError):
+    """Packets cannot be held for a verdict; the message says what is missing or in the way."""
 
 
 class PermissionMissing(IdsError):

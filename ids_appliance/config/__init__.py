@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from ids_appliance.config.inline import Inline
 from ids_appliance.config.notices import Notices
 from ids_appliance.config.priorities import Tc
 from ids_appliance.config.terms import (
@@ -396,3 +397,4 @@ class Config(Section, frozen=True, forbid_unknown_fields=True):
     metrics: Metrics = Metrics()
     notices: Notices = Notices()
     ring: Ring = Ring()
+    inline: Inline = Inline()

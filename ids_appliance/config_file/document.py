@@ -42,7 +42,7 @@ def effective(config: Config) -> list[tuple[str, str, str]]:
     Where: "" the default, "file", or "profile" (as the file's profile has it)."""
     fixed: dict[str, Any] = {}
     if config.profile == "paper":
-        fixed = {**paper.fixed(config.mode), **paper.PRESET}
+        fixed = {**paper.fixed(config.mode, inline=config.inline.enabled), **paper.PRESET}
     rows = []
     for setting in settings():
         value = value_of(config, setting.place)
@@ -98,9 +98,10 @@ def markdown() -> str:
             parts.append(f"## {title}\n\n{meanings[section]}\n\n{head}")
         parts.append(_row(setting))
     parts.append("\n" + _PAPER + "\n| setting | value |\n|---|---|")
-    for place, value in paper.fixed("gateway-only").items():
+    for place, value in paper.fixed("gateway-only", inline=True).items():
         shown = "all 0" if isinstance(value, dict) else f"`{toml(value)}`"
-        only = ' (mode = "gateway-only")' if place not in paper.FIXED else ""
+        where = "inline.enabled" if place in paper.INLINE else 'mode = "gateway-only"'
+        only = f" ({where})" if place not in paper.FIXED else ""
         parts.append(f"| {place} | {shown}{only} |")
     parts += [
         f"| {place} | `{toml(value)}` unless the file says otherwise |"

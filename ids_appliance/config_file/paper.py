@@ -5,6 +5,9 @@ on five-second windows open the window, each packet is judged and streamed to th
 verdict of 1 quarantines or limits its sender. The baseline that judges on the gateway has no
 prescreener: every packet is judged, always. What the paper does not say (length of the window,
 thresholds, rates) stays a setting.
+
+With inline.enabled it is that of S2 (Harsada K. et al., doi 10.1016/j.pmcj.2026.102265): each
+packet that is judged malicious is dropped, and its sender goes on being judged.
 """
 
 from typing import Any, Final
@@ -29,6 +32,8 @@ FIXED: Final[dict[str, Any]] = {
     "policy.priors": dict.fromkeys((*RULES, *OTHER_CAUSES), 0.0),
     "enforce.synproxy": False,
     "enforce.heal_arp": False,
+    "inline.drop": "packet",
+    "inline.bypass": False,
     "tc.all_tcp": True,
 }
 """Dotted setting -> value; a file that says otherwise contradicts the profile."""
@@ -38,6 +43,11 @@ PRESET: Final[dict[str, Any]] = {"node.transport": "json"}
 verdicts, as published, instead of probabilities."""
 
 
-def fixed(mode: str) -> dict[str, Any]:
+INLINE: Final[dict[str, Any]] = {"enforce.ceiling": "observe"}
+"""Further ones where packets wait for their verdict: nothing is done about senders."""
+
+
+def fixed(mode: str, *, inline: bool = False) -> dict[str, Any]:
     """Return dotted setting -> value that the profile fixes in a mode."""
-    return {**FIXED, "trigger.kind": "always"} if mode == "gateway-only" else FIXED
+    found = {**FIXED, "trigger.kind": "always"} if mode == "gateway-only" else FIXED
+    return {**found, **INLINE} if inline else found

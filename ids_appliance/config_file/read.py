@@ -64,7 +64,9 @@ def _completed(given: Table) -> Table:
         if setting.default is not msgspec.UNSET:
             _put(whole, setting.place, setting.default)
     if given.get("profile") == "paper":
-        for place, value in paper.fixed(str(given.get("mode", whole["mode"]))).items():
+        mode, section = str(given.get("mode", whole["mode"])), given.get("inline")
+        inline = isinstance(section, dict) and section.get("enabled") is True
+        for place, value in paper.fixed(mode, inline=inline).items():
             _refuse_contradiction(given, place, value)
             _put(whole, place, value)
         for place, value in paper.PRESET.items():
