@@ -3,7 +3,7 @@
 The cookie's return has to be the first that connection tracking sees of a connection. Where it
 still knows an older one of the same ports, one that has ended or that was never answered, the
 return would run into that, past the SYN proxy, and the client would be turned away. So these
-entries go when the proxy begins; established connections stay.
+entries go when the proxy begins; whoever has been answered and is not done yet stays.
 
 Source: kernel, include/uapi/linux/netfilter/nfnetlink_conntrack.h, net/netfilter/
 nf_conntrack_netlink.c (filtered dumps since 5.8).
@@ -22,16 +22,17 @@ _ORIG, _REPLY, _PROTOINFO, _FILTER = 1, 2, 4, 25
 _NESTED: Final = 0x8000
 _SOURCE, _NUMBER, _SOURCE_PORT = 1 << 0, 1 << 3, 1 << 4
 _TCP: Final = 6
-_GONE: Final = frozenset({1, 2, 5, 6, 7, 8, 9})
-"""TCP states that go: SYN_SENT, SYN_RECV, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE, SYN_SENT2."""
+_GONE: Final = frozenset({1, 6, 7, 8, 9})
+"""TCP states that go: SYN_SENT, LAST_ACK, TIME_WAIT, CLOSE, SYN_SENT2. Not SYN_RECV, a handshake
+under way, nor FIN_WAIT and CLOSE_WAIT, where only one end has said its last."""
 MOST: Final = 32_768
 """Entries that are let go at most; a table larger than this is the flood's own."""
 BATCH: Final = 256
 
 
 def forget(victim: bytes, port: int) -> int:
-    """Let go of what is known of connections to an IPv4 victim's port that are not established;
-    return how many entries. In the network namespace of the calling thread.
+    """Let go of what is known of ended and unanswered connections to an IPv4 victim's port; return
+    how many entries. In the network namespace of the calling thread.
 
     Raises OSError where the kernel cannot be asked (no connection tracking, not permitted).
     """

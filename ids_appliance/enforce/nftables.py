@@ -41,6 +41,8 @@ class _Step:
     commands: str
     before: Standing | None
     note: str
+    proxied: bool
+    """A SYN proxy begins with it."""
 
 
 class NftEnforcer:
@@ -105,7 +107,7 @@ class NftEnforcer:
                 self._make()
             for one in self._intention.all():
                 decision = one.decision
-                found = places(decision.subject, decision.response, routed_ports=routed)
+                found = self._places(decision)
                 if tuple(found) != one.places:  # beyond us, and a router has come or gone
                     self._intention.drop(decision.subject)
                     self._intention.restore(
@@ -119,6 +121,13 @@ class NftEnforcer:
         with self._lock:
             self._there.capture(names, above=above)
             if self._open:
+                self._make()
+
+    def set_classes(self, names: Sequence[str]) -> None:
+        """Deprioritise whom decisions say, now that traffic classes stand on these interfaces."""
+        with self._lock:
+            before, self._there.classed = self._there.classed, tuple(names)
+            if self._open and before != self._there.classed:
                 self._make()
 
     def set_proven(self, addresses: Iterable[bytes]) -> None:
@@ -147,17 +156,24 @@ class NftEnforcer:
                         answers[at] = step
                 for step, failed in self._carry_out(steps):
                     answers[step.at] = Applied(step.decision, not failed, failed or step.note)
+                    if step.proxied and not failed:
+                        subject = step.decision.subject
+                        self._begun.append((subject.value, subject.port))
                 self._handed_over(begin)
             return [answer for answer in answers if answer is not None]
 
     def tidy(self) -> None:
         """Let connection tracking forget what is in the way of a SYN proxy that has just begun."""
-        begun, self._begun = self._begun, []
-        for victim, port in begun:
+        with self._lock:
+            begun, self._begun = self._begun, []
+        gone = 0
+        for victim, port in begun:  # without the lock: nobody's decision waits for it
             try:
-                self._counts["stale_flows"] += forget(victim, port)
+                gone += forget(victim, port)
             except OSError as error:
                 self._note("failed", f"old connections to {port} are still tracked: {error}")
+        with self._lock:
+            self._counts["stale_flows"] += gone
 
     def release(self, subjects: Sequence[Subject]) -> None:
         """Let go of them; those that do not stand are passed over."""
@@ -229,12 +245,15 @@ class NftEnforcer:
 
     # Decisions ---------------------------------------------------------------------------------
 
+    def _places(self, decision: Decision) -> list[Place]:
+        routed, classes = bool(self._there.protected.routers), bool(self._there.classed)
+        return places(decision.subject, decision.response, routed_ports=routed, classes=classes)
+
     def _step(self, at: int, decision: Decision) -> "_Step | Applied":
         """Return what a decision asks of the kernel, or the answer where it asks nothing."""
         subject = decision.subject
         try:
-            routed = bool(self._there.protected.routers)
-            found = tuple(places(subject, decision.response, routed_ports=routed))
+            found = tuple(self._places(decision))
             why = refusal(decision, captured=self._there.names, protected=self._there.protected)
         except EnforceError as error:
             why = str(error)
@@ -256,11 +275,11 @@ class NftEnforcer:
             gone += one.places
         gone += [place for place in found if self._inherited.pop(place, None) is not None]
         commands = removing(dict.fromkeys(gone)) + _adding(found, decision.duration_s)
-        if subject.kind is Kind.FLOOD and len(subject.value) == 4 and before is None:
-            if self._enforce.synproxy and self.capabilities.synproxy:
-                self._begun.append((subject.value, subject.port))
+        fresh = subject.kind is Kind.FLOOD and len(subject.value) == 4 and before is None
+        if fresh:
             commands += f"add element {HOSTS} fresh4 {{ {timed(found[0].key, FRESH_S)} }}\n"
-        return _Step(at, decision, commands, before, note)
+        proxied = fresh and self._enforce.synproxy and self.capabilities.synproxy
+        return _Step(at, decision, commands, before, note, proxied)
 
     def _carry_out(self, steps: list[_Step]) -> list[tuple[_Step, str]]:
         """Run steps as one transaction, one by one where that fails; return what failed and why."""
@@ -318,8 +337,8 @@ class NftEnforcer:
             if standing is not None:
                 gone += standing.places
             elif self._inherited:
-                for response in (Response.RATE_LIMIT, Response.QUARANTINE):
-                    for place in places(subject, response, routed_ports=True):
+                for response in tuple(Response)[1:]:
+                    for place in places(subject, response, routed_ports=True, classes=True):
                         if self._inherited.pop(place, None) is not None:
                             gone.append(place)
         for start in range(0, len(gone), CHUNK) if self._open else ():
