@@ -17,9 +17,9 @@ event sign_of_life()
 	if ( net$pkts_dropped > lost_before )
 		lost_some("ring");
 	lost_before = net$pkts_dropped;
-	Log::write(LOG, Line($ts=network_time(), $kind="alive",
-	    $packets=net$pkts_recvd, $lost=net$pkts_dropped,
-	    $entries=entries() + |bindings|, $resting=resting()));
+	put(Line($ts=network_time(), $kind="alive", $packets=net$pkts_recvd,
+	    $lost=net$pkts_dropped, $entries=entries() + |bindings|,
+	    $resting=resting()));
 	schedule 1sec { sign_of_life() };
 	}
 

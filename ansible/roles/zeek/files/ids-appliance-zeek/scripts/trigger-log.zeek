@@ -33,6 +33,8 @@ export {
 		resting: bool &log &optional;
 	};
 
+	## Write a line, at once.
+	global put: function(line: Line);
 	## Write a trigger, unless one of its rule and key was written within the hold-down.
 	global fire: function(line: Line);
 	## Say who did it, as far as is known.
@@ -48,6 +50,14 @@ export {
 global held: table[string, string, bool] of time;
 global held_before: table[string, string, bool] of time;
 global held_since = double_to_time(0.0);
+
+# Log::set_buf does nothing before the first line (Zeek 8.0: it is the writer's, and none is made
+# yet), and the timer would let a trigger wait for up to a second.
+function put(line: Line)
+	{
+	Log::write(LOG, line);
+	Log::flush(LOG);
+	}
 
 function fire(line: Line)
 	{
@@ -70,7 +80,7 @@ function fire(line: Line)
 		return;
 	held[line$rule, line$key, loud] = now;
 	line$ts = now;
-	Log::write(LOG, line);
+	put(line);
 	}
 
 function blame(line: Line, w: Who)
@@ -99,5 +109,4 @@ event zeek_init() &priority=5
 	local every = reading_live_traffic() ? rotate_after : 0secs;
 	Log::add_filter(LOG, [$name="json", $path=log_path, $interv=every,
 	    $postprocessor=keep_one, $config=table(["use_json"] = "T")]);
-	Log::set_buf(LOG, F);
 	}

@@ -1,0 +1,223 @@
+"""A spoofed flood past a gateway that Zeek prescreens, and past one that has only its own rules.
+
+    python -m tests.campaigns.zeek_live --seconds 10
+
+In the lab (routed) an outsider floods a device with SYNs from random addresses, as fast as the
+machine does or at `--pps`, once at a gateway with `trigger.kind = "zeek"` and Zeek behind the
+bounded mirror, once at one with "embedded". Shown: what arrived, Zeek's CPU, memory and losses,
+what the mirror copied and held back, the time from the first packet to each trigger. Needs root and
+a `zeek` (8.0 or later); exit code 1 where a flood opened no window, or something was held back and
+nobody said so.
+"""
+
+import argparse
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ids_appliance.config import Config, Zeek
+from ids_appliance.enforce.nft import Nft
+from ids_appliance.gateway import mirror
+from ids_appliance.gateway.mirror import NEAR, Names
+from ids_appliance.lab.network import Lab
+from ids_appliance.trigger.zeek_mirror import TABLE
+from ids_appliance.trigger.zeek_settings import redefs
+from tests.campaigns.live_flood import resident_kib, running, status
+
+SCRIPTS = (
+    Path(__file__).resolve().parents[2] / "ansible/roles/zeek/files/ids-appliance-zeek/scripts"
+)
+PORT = 81
+VICTIM = "dev01"
+START_S = 60.0
+
+
+@contextmanager
+def behind_the_mirror(lab: Lab, where: Path, mirror_pps: int) -> Iterator[subprocess.Popen[Any]]:
+    """The mirror of the lab's gateway with a Zeek at its far end; yields Zeek once it writes."""
+    names = Names(namespace=f"idszeeklive{os.getpid()}")
+    where.mkdir()
+    config = Config(interfaces=tuple(lab.gateway_interfaces), zeek=Zeek(mirror_pps=mirror_pps))
+    with ExitStack() as stack:
+        with lab.inside("gw"):
+            mirror.up(config, names)
+            sight = mirror.sight(config)
+        stack.callback(_inside, lab, mirror.down, names)
+        # A line that waited for Zeek's timer would not be written at all.
+        patient = "redef Log::flush_interval = 1hr;\n"
+        (where / "gateway.zeek").write_text(redefs(config.trigger, sight) + patient)
+        # Zeek's ring, as in the role, where this build has it; else libpcap's.
+        plugins = subprocess.run(
+            ["zeek", "-N", "-b"], capture_output=True, text=True, check=True
+        ).stdout
+        ring = "af_packet::" if "AF_Packet" in plugins else ""
+        with (where / "stderr").open("wb") as errors:
+            words = ["ip", "netns", "exec", names.namespace, "zeek", "-b", "-C"]
+            process = subprocess.Popen(
+                [*words, "-i", f"{ring}{NEAR}", str(SCRIPTS), "gateway.zeek"],
+                cwd=where,
+                stdout=errors,
+                stderr=errors,
+            )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        end = time.monotonic() + START_S
+        while not ((where / "trigger.log").exists() and (where / "trigger.log").stat().st_size):
+            if process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"Zeek does not write: {(where / 'stderr').read_text()}")
+            time.sleep(0.1)
+        yield process
+
+
+def _inside(lab: Lab, call: Any, *arguments: Any) -> Any:
+    with lab.inside("gw"):
+        return call(*arguments)
+
+
+def flood(lab: Lab, where: Path, *, pps: int, seconds: float) -> float:
+    """Start a SYN flood from random addresses; return when its first packet arrived (epoch)."""
+    hop = lab.next_hop_mac("outsider", VICTIM).hex(":")
+    target = lab.address(VICTIM)
+    (where / "flood.cfg").write_text(
+        f"{{ eth(da={hop}, sa={lab.mac('outsider').hex(':')}), "
+        f"ipv4(ttl=64, id=drnd(), sa=drnd(), da={target}), tcp(sp=drnd(), dp={PORT}, syn) }}\n"
+    )
+    wanted = bytes(int(part) for part in target.split("."))
+    with lab.packet_socket("gw", lab.port("outsider")) as seen:
+        words = ["trafgen", "-c", str(where / "flood.cfg"), "-o", "eth0", "-P", "1", "-C"]
+        # Its own clock does not keep more than some 20,000 a second.
+        words += ["-b", f"{pps}pps", "-n", str(int(pps * seconds))] if pps else []
+        with (where / "trafgen").open("wb") as out:
+            # It ends by the clock where the machine does not reach the rate.
+            lab.popen("outsider", words, limit_s=seconds, stdout=out, stderr=out)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if not select.select([seen], [], [], 1.0)[0]:
+                continue
+            frame = seen.recv(64)
+            if frame[23:24] == b"\x06" and frame[30:34] == wanted and frame[36:38] == b"\0Q":
+                return time.time_ns() / 1e9
+    raise SystemExit(f"no flood: {(where / 'trafgen').read_text()}")
+
+
+def triggers(path: Path, start: float) -> dict[str, float]:
+    """Return seconds from the start to each rule's first trigger, by who saw it."""
+    found: dict[str, float] = {}
+    for line in path.read_text("utf-8").splitlines():
+        event = json.loads(line)
+        if event["event_type"] != "trigger":
+            continue
+        said = event["trigger"]
+        name = f"{said['rule']} ({'Zeek' if said['detail'].startswith('Zeek:') else 'own'})"
+        at = datetime.fromisoformat(event["timestamp"]).timestamp()
+        found.setdefault(name, round(at - start, 3))
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that a process has used; proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def received(lab: Lab) -> int:
+    """Return the frames that have come from outside."""
+    shown = lab.run("gw", "ip", "-s", "-j", "link", "show", "dev", lab.port("outsider"))
+    return int(json.loads(shown)[0]["stats64"]["rx"]["packets"])
+
+
+def held_back() -> dict[str, int]:
+    """Return the mirror's counters."""
+    text = Nft().run(f"list counters table ip {TABLE}")
+    return {name: int(n) for name, n in re.findall(r"counter (\w+) \{\s*packets (\d+)", text)}
+
+
+def passage(kind: str, *, pps: int, seconds: float, mirror_pps: int = 5_000) -> dict[str, Any]:
+    """One flood past one gateway."""
+    with ExitStack() as stack:
+        where = Path(stack.enter_context(TemporaryDirectory()))
+        lab = stack.enter_context(Lab("routed", tag="z"))
+        settings = (
+            f'[trigger]\nkind = "{kind}"\n[enforce]\nenabled = false\n[metrics]\nlisten = ""\n'
+        )
+        settings += f'[zeek]\nlog = "{where}/zeek/trigger.log"\nmirror_pps = {mirror_pps}\n'
+        zeek = None
+        if kind == "zeek":
+            zeek = stack.enter_context(behind_the_mirror(lab, where / "zeek", mirror_pps))
+        process = stack.enter_context(running(lab, where, settings, mode="gateway-only"))
+        _await_zeek(where, kind)
+        before, used, ours = received(lab), cpu_s(zeek.pid) if zeek else 0.0, cpu_s(process.pid)
+        start = flood(lab, where, pps=pps, seconds=seconds)
+        time.sleep(max(0.0, start + seconds - time.time_ns() / 1e9))
+        arrived = received(lab) - before
+        result: dict[str, Any] = {
+            "kind": kind,
+            "arrived": arrived,
+            "pps": round(arrived / seconds),
+            "gateway_cpu": round((cpu_s(process.pid) - ours) / seconds, 3),
+        }
+        if zeek is not None:
+            counters = status(where).counters
+            result |= {
+                "zeek_cpu": round((cpu_s(zeek.pid) - used) / seconds, 3),
+                "zeek_resident_kib": resident_kib(zeek.pid),
+                "zeek_alive": zeek.poll() is None and bool(counters["zeek_alive"]),
+                "zeek_packets": counters["zeek_packets"],
+                "zeek_lost": counters["zeek_lost"],
+                **_inside(lab, held_back),
+            }
+        # What was under way at the flood's end: a sign of life comes once a second.
+        time.sleep(2.0)
+        result["windows"] = status(where).windows
+        result["trigger_s"] = triggers(where / "state" / "events.jsonl", start)
+        return result
+
+
+def _await_zeek(where: Path, kind: str) -> None:
+    end = time.monotonic() + START_S
+    while kind == "zeek" and not status(where).counters["zeek_alive"]:
+        if time.monotonic() > end:
+            raise SystemExit("the gateway does not hear Zeek")
+        time.sleep(0.1)
+
+
+def wrong(result: dict[str, Any]) -> list[str]:
+    """Return what must not be."""
+    found = [] if result["windows"] else ["no window was opened"]
+    if result["kind"] != "zeek":
+        return found
+    if not result["zeek_alive"]:
+        found.append("Zeek is gone")
+    if result["limited"] and "overflow (Zeek)" not in result["trigger_s"]:
+        found.append("the mirror held packets back and Zeek did not say so")
+    return found
+
+
+def main() -> int:
+    """Run both and print them as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pps", type=int, default=0, help="0: as fast as it goes")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--mirror-pps", type=int, default=5_000)
+    options = parser.parse_args()
+    if shutil.which("zeek") is None:
+        raise SystemExit("there is no zeek on the PATH")
+    results = [passage(kind, **vars(options)) for kind in ("embedded", "zeek")]
+    problems = [problem for result in results for problem in wrong(result)]
+    print(json.dumps({"results": results, "wrong": problems}, indent=1))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
