@@ -50,12 +50,14 @@ def test_what_is_closed_at_one_end_goes_on_at_the_other(routed: Scene) -> None:
             peer.settimeout(PATIENCE_S)
             plug.shutdown(socket.SHUT_WR)
             assert peer.recv(1) == b"", "the client has said its last"
+            peer.sendall(b"a")
+            assert plug.recv(1) == b"a", "and that was acknowledged: CLOSE_WAIT"
             proxy_begins(routed, enforcer)
             assert enforcer.counters()["stale_flows"] == 0
-            peer.sendall(b"answer")
+            peer.sendall(b"nswer")
             peer.shutdown(socket.SHUT_WR)
             with plug.makefile("rb") as file:
-                assert file.read() == b"answer"
+                assert file.read() == b"nswer"
 
 
 def proxy_begins(scene: Scene, enforcer: NftEnforcer) -> None:
