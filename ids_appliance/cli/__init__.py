@@ -16,6 +16,7 @@ COMMANDS = {
     "certs": "ids_appliance.cli.certs",
     "check": "ids_appliance.cli.check",
     "classifier": "ids_appliance.cli.classifier",
+    "dashboard": "ids_appliance.cli.dashboard",
     "decisions": "ids_appliance.cli.decisions",
     "demo": "ids_appliance.cli.demo",
     "doctor": "ids_appliance.cli.doctor",
@@ -50,7 +51,16 @@ without scikit-learn still starts."""
 
 
 THEMES = {
-    "Daily": ("status", "decisions", "windows", "why", "events", "allow", "release"),
+    "Daily": (
+        "status",
+        "dashboard",
+        "decisions",
+        "windows",
+        "why",
+        "events",
+        "allow",
+        "release",
+    ),
     "When something is wrong": ("doctor", "pause", "panic", "quarantine", "window", "enforce"),
     "Setting up": (
         "gateway",

@@ -24,6 +24,7 @@ from ids_appliance.gateway.sockets import panicked
 from ids_appliance.telemetry.devices import Devices
 from ids_appliance.telemetry.events import EventLog
 from ids_appliance.telemetry.metrics import Metrics
+from ids_appliance.telemetry.traffic import Traffic
 from ids_appliance.telemetry.vendors import installed
 
 SECTIONS_AT_START = (
@@ -123,10 +124,12 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
         group=config.group,
     )
     stack.callback(control.close)
-    gateway.more_counters = control.counters
+    traffic = Traffic()
+    gateway.more_counters = lambda: control.counters() | traffic.counters()
     if panicked(Path(config.run_dir)):
         gateway.hold(PANICKED)
     stack.enter_context(gateway)
+    gateway.appliance.gate.on_frames = traffic.count
     log.publish_to(control.publish)
     metrics = Metrics({"version": __version__, "mode": gateway.mode})
     stack.callback(metrics.close)

@@ -77,6 +77,21 @@ class DecisionInfo(Reply, frozen=True, kw_only=True):
     score: float | None = None
 
 
+class DecisionPage(Reply, frozen=True, kw_only=True):
+    """Some of what stands, and how much there is of it."""
+
+    rows: tuple[DecisionInfo, ...]
+    """The latest first."""
+    total: int
+    """Standing."""
+    matching: int
+    """Of those, how many the text was found in."""
+    by_response: dict[str, int] = {}
+    """Of all that stand: what is done -> how many."""
+    now_ns: int = 0
+    """The gateway's time of day, which `since_ns` is to be compared with."""
+
+
 class InterfaceInfo(Reply, frozen=True, kw_only=True):
     """One captured port."""
 
@@ -219,6 +234,10 @@ class Actions(Protocol):
 
     def decisions(self, n: int) -> Sequence[DecisionInfo]:
         """Return at most n standing decisions, the latest first."""
+
+    def page(self, n: int, *, offset: int = 0, find: str = "") -> DecisionPage:
+        """Return at most n standing decisions from the offset on, the latest first, of those that
+        have every word of `find` in their sender, device or reason."""
 
     def why(self, text: str) -> WhyInfo:
         """Explain what is known of a sender: a MAC, an address, MAC@INTERFACE, VICTIM:PORT."""

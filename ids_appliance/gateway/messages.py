@@ -16,6 +16,7 @@ from ids_appliance.gateway.actions import (
     Actions,
     AllowList,
     DecisionInfo,
+    DecisionPage,
     Done,
     Mode,
     Status,
@@ -28,6 +29,8 @@ MAX_REQUEST_BYTES = 4096
 MAX_ANSWER_BYTES = 4 << 20
 MAX_ITEMS = 2000
 """Windows, decisions or events in one answer; keeps it below MAX_ANSWER_BYTES."""
+MAX_PAGE = 200
+"""Decisions in one page."""
 
 A = TypeVar("A")
 Text = Annotated[str, msgspec.Meta(max_length=200)]
@@ -85,6 +88,16 @@ class AskDecisions(Request[Sequence[DecisionInfo]], frozen=True, kw_only=True, t
 
     def run(self, actions: Actions) -> Sequence[DecisionInfo]:
         return actions.decisions(self.n)[: self.n]
+
+
+class AskPage(Request[DecisionPage], frozen=True, kw_only=True, tag="page"):
+    answers = DecisionPage
+    n: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)] = 20
+    offset: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    find: Text = ""
+
+    def run(self, actions: Actions) -> DecisionPage:
+        return actions.page(self.n, offset=self.offset, find=self.find)
 
 
 class AskWhy(Request[WhyInfo], frozen=True, kw_only=True, tag="why"):
@@ -197,6 +210,7 @@ AnyRequest = (
     AskStatus
     | AskWindows
     | AskDecisions
+    | AskPage
     | AskWhy
     | AskAllowed
     | AskEvents

@@ -13,6 +13,7 @@ from ids_appliance.gateway.actions import (
     AllowOp,
     CellInfo,
     DecisionInfo,
+    DecisionPage,
     Done,
     InterfaceInfo,
     Mode,
@@ -21,6 +22,7 @@ from ids_appliance.gateway.actions import (
     WhyInfo,
     WindowInfo,
 )
+from ids_appliance.gateway.paging import Pages
 from ids_appliance.gateway.runtime import Gateway
 from ids_appliance.gateway.sockets import forget_panic, leave_panic_flag
 from ids_appliance.gateway.stories import response_name, standing_names
@@ -37,6 +39,7 @@ class Orders:
     def __init__(self, gateway: Gateway, *, reload: Callable[[], tuple[Config, list[str]]]) -> None:
         self._gateway = gateway
         self._reload = reload
+        self._pages: Pages | None = None
 
     # Questions ---------------------------------------------------------------------------------
 
@@ -90,6 +93,20 @@ class Orders:
     def decisions(self, n: int) -> Sequence[DecisionInfo]:
         """Return at most n standing decisions, the latest first."""
         return [self._decision(active) for active in self._gateway.ledger.decisions()[: max(n, 0)]]
+
+    def page(self, n: int, *, offset: int = 0, find: str = "") -> DecisionPage:
+        """Return at most n standing decisions from the offset on that `find` is found in."""
+        gateway = self._gateway
+        if self._pages is None:
+            self._pages = Pages(gateway.ledger, self._device)
+        rows, matching = self._pages.page(n, offset=offset, find=find)
+        return DecisionPage(
+            rows=tuple(map(self._decision, rows)),
+            total=len(gateway.ledger.standing),
+            matching=matching,
+            by_response=self._pages.by_response(),
+            now_ns=gateway.clocks.wall_ns(),
+        )
 
     def why(self, text: str) -> WhyInfo:
         """Explain what is known of a sender. Raises SubjectError."""

@@ -5,6 +5,8 @@ pause, enforce. Each returns an Effect for whoever talks to the kernel, or raise
 line that says what would help.
 """
 
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -208,8 +210,12 @@ class Ledger(Deciding):
 
     def decisions(self) -> list[Active]:
         """Return what stands, the latest decision first."""
-        rows = [self._active(held) for held in self.standing]
-        return sorted(rows, key=lambda row: -row.decision.number)
+        return self.newest(list(self.standing), len(self.standing))
+
+    def newest(self, chosen: Sequence[Held], n: int, *, offset: int = 0) -> list[Active]:
+        """Return at most n of some that stand, from the offset on, the latest decision first."""
+        wanted = heapq.nlargest(offset + n, chosen, key=lambda held: held.decision.number)
+        return [self._active(held) for held in wanted[offset:]]
 
     def why(self, text: str) -> Account:
         """Explain what is known of a sender. Raises SubjectError: the text names nobody."""

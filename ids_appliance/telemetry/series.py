@@ -58,6 +58,8 @@ ROWS: Final = (
     _row("freezes", "counter:ring_freezes", "Times that a ring was full."),
     _row("malformed", "counter:ring_malformed", "Records of a ring that made no sense."),
     _row("interface_(up|down)", "counter:interface_changes{to}", "Interfaces that came or went."),
+    _row("traffic_packets_(\\w+)", "counter:traffic_packets{protocol}", "Captured packets."),
+    _row("traffic_bytes_(\\w+)", "counter:traffic_bytes{protocol}", "Their bytes on the wire."),
     # Pipeline. delivered = sum of the outcomes + under way, at every instant.
     _row("delivered", "counter:delivered", "Frames taken from the rings."),
     _row(f"({OUTCOMES})", "counter:frames{outcome}", "Delivered frames, by what became of them."),

@@ -83,6 +83,8 @@ class ScrutinyGate:
         self.window = window
         self.overload: Overload | None = None
         """None: nothing is ever given up here (offline)."""
+        self.on_frames: Callable[[FrameBatch], None] = lambda batch: None
+        """Sees every batch before it is screened; keeps nothing of it."""
         self.on_window: Callable[[Change], None] = lambda change: None
         self._triggers = tuple(triggers)
         self._timed = tuple(trigger for trigger in triggers if isinstance(trigger, Timed))
@@ -108,6 +110,7 @@ class ScrutinyGate:
         self.counts["gate_batches"] += 1
         if not n:
             return outcomes
+        self.on_frames(batch)
         if self._clock is not None:
             self.tick(self._clock())
             self._packet = (int(frames["timestamp_ns"][-1]), self._now_ns)

@@ -14,6 +14,7 @@ from ids_appliance.gateway.actions import (
     AllowList,
     CellInfo,
     DecisionInfo,
+    DecisionPage,
     Done,
     InterfaceInfo,
     Status,
@@ -113,6 +114,16 @@ class FakeActions:
     def decisions(self, n):
         self.calls.append(("decisions", n))
         return [DECISION] * self.many
+
+    def page(self, n, *, offset=0, find=""):
+        self.calls.append(("page", n, offset, find))
+        return DecisionPage(
+            rows=(DECISION,),
+            total=self.many,
+            matching=self.many,
+            by_response={"quarantine": self.many},
+            now_ns=NOON_NS + 90_000_000_000,
+        )
 
     def why(self, text):
         self.calls.append(("why", text))

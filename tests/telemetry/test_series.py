@@ -13,6 +13,7 @@ from ids_appliance.policy.bounds import read_bounds
 from ids_appliance.policy.sequential import SequentialPolicy
 from ids_appliance.telemetry.events import EventLog
 from ids_appliance.telemetry.series import series, untold
+from ids_appliance.telemetry.traffic import Traffic
 from ids_appliance.trigger import embedded
 from ids_appliance.trigger.overload import Overload
 from ids_appliance.trigger.standin import StandIn
@@ -76,7 +77,14 @@ def ring(_tmp, _bundle):
     return source.counters()
 
 
-@pytest.mark.parametrize("stage", [screen, zeek, policy, window, classifier, enforcer, log, ring])
+def traffic(_tmp, _bundle):
+    return Traffic().counters()
+
+
+STAGES = [screen, zeek, policy, window, classifier, enforcer, log, ring, traffic]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_counts_nothing_that_is_not_told(stage, tmp_path, small_bundle) -> None:
     counters = stage(tmp_path, small_bundle)
     assert len(counters) > 3
@@ -84,7 +92,7 @@ def test_a_stage_counts_nothing_that_is_not_told(stage, tmp_path, small_bundle) 
 
 
 def test_no_two_counters_of_a_stage_fall_together(tmp_path, small_bundle) -> None:
-    for stage in (screen, zeek, policy, window, enforcer, log):
+    for stage in (screen, zeek, policy, window, enforcer, log, traffic):
         counters = dict.fromkeys(stage(tmp_path, small_bundle), 1)
         sums = [value for one in series(counters) for value in one.values.values()]
         assert set(sums) == {1}, stage.__name__

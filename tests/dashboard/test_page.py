@@ -1,0 +1,96 @@
+"""The page as Streamlit draws it, over real control sockets with known answers behind them."""
+
+import sys
+
+import pytest
+
+from ids_appliance.dashboard.serve import PAGE
+from ids_appliance.dashboard.settings import Settings, encode_settings
+from tests.architecture.sources import ROOT
+from tests.gateway.running import CAMERA, STATUS, WINDOW, running
+
+testing = pytest.importorskip("streamlit.testing.v1", reason="needs ids-appliance[dashboard]")
+PATIENCE_S = 120
+
+
+@pytest.fixture
+def gateway(tmp_path):
+    with running(tmp_path / "run") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def page(gateway, monkeypatch):
+    settings = Settings(
+        run_dir=str(gateway.run_dir),
+        model=str(ROOT / "models" / "iot-top20"),
+        refresh_s=0.001,  # each drawing asks anew
+    )
+    monkeypatch.setattr(sys, "argv", ["page", encode_settings(settings)])
+    return testing.AppTest.from_file(str(PAGE), default_timeout=PATIENCE_S).run()
+
+
+def on(page, panel):
+    page.radio(key="panel").set_value(panel).run()
+    assert not page.exception
+    return page
+
+
+def words(page):
+    """Everything that the page says."""
+    kinds = ("text", "info", "warning", "error", "success", "markdown", "caption", "code")
+    return [element.value for kind in kinds for element in getattr(page, kind)]
+
+
+def test_every_panel_is_filled(page):
+    assert not page.exception
+    assert [m.value for m in page.metric][-1] == STATUS.mode
+    assert any("One moment" in text for text in words(page))
+    texts = words(on(page, "Blocked senders"))
+    assert any(CAMERA in text for text in texts) and any("port_scan, and 412" in t for t in texts)
+    (rows,) = [frame.value for frame in on(page, "Windows").dataframe]
+    assert list(rows["number"]) == [WINDOW.id] and list(rows["judged"]) == [WINDOW.judged]
+    texts = words(on(page, "Queues and delays"))
+    assert "Delay per packet: not in this mode." in texts and "Queues: not in this mode." in texts
+    assert any("one model judges" in text for text in words(on(page, "Votes")))
+    tables = [frame.value for frame in on(page, "Health").dataframe]
+    assert list(tables[1]["interface"]) == ["br-lan"] and list(tables[1]["lost"]) == [12]
+    texts = words(on(page, "Model"))
+    assert STATUS.model in texts and any("What to expect" in text for text in texts)
+
+
+def test_hostile_names_are_shown_as_they_are(page):
+    texts = words(on(page, "Blocked senders"))
+    assert any("Camera?[31m? of the hall" in text for text in texts)
+
+
+def test_a_release_needs_the_token(page, gateway):
+    on(page, "Blocked senders").button(key="release-7").click().run()
+    assert any("orders need the token" in error.value for error in page.error)
+    page.text_input(key="token").set_value("0" * 64).run()
+    page.button(key="release-7").click().run()
+    assert any("token" in error.value for error in page.error)
+    assert ("release", f"{CAMERA}@br-lan") not in gateway.actions.calls
+
+
+def test_with_the_token_a_release_is_an_order(page, gateway):
+    on(page, "Blocked senders")
+    token = (gateway.run_dir / "token").read_text()
+    page.text_input(key="token").set_value(token).run()
+    page.button(key="release-7").click().run()
+    assert ("release", f"{CAMERA}@br-lan") in gateway.actions.calls
+    assert any("1 decision has ended" in text.value for text in page.success)
+    (order,) = gateway.orders
+    assert order.by_token and order.outcome == "done" and token not in repr(order.details)
+
+
+def test_a_search_is_the_gateways_work(page, gateway):
+    on(page, "Blocked senders").text_input(key="find").set_value("camera").run()
+    assert ("page", 15, 0, "camera") in gateway.actions.calls
+
+
+def test_a_gateway_that_is_gone_is_a_line_and_no_end(page, gateway):
+    gateway.close()
+    page.run()
+    on(page, "Health")
+    assert any("no gateway" in error.value for error in page.error)
