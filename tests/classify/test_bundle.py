@@ -17,6 +17,7 @@ from ids_appliance.classify.bundle import key_widths, load_bundle, make_bundle, 
 from ids_appliance.errors import BundleError
 from tests.bundles import random_arrays, random_bundle, random_members, random_rows
 from tests.conftest import ROOT
+from tests.examples import examples
 from tests.reference import forest as twin
 
 
@@ -261,9 +262,7 @@ def test_compressed_and_huge_entries(path):
         load_bundle(path)
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_mutation_is_a_bundle_error_or_the_same_model(tmp_path, small_bundle, data):
     path = tmp_path / "mutated"

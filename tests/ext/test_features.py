@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ids_appliance import _features
 from ids_appliance.schema import FEATURE_NAMES, FEATURES, N_FEATURES
 from ids_appliance.types import SENDER, Direction, Outcome
+from tests.examples import examples
 from tests.ext import frames as f
 from tests.reference import packet as twin
 
@@ -973,7 +974,7 @@ HOSTS = [
 directions = st.sampled_from(list(Direction)) | st.integers(0, 255)
 
 
-@settings(max_examples=2000, deadline=None)
+@examples(2000)
 @given(any_frame(), directions, st.integers(0, 2))
 @example((b"", 101), 255, 0)
 @example((f.ethernet(b""), 1), 4, 2)
@@ -989,7 +990,7 @@ def test_compiled_is_the_twin(link_frame: tuple[bytes, int], direction: int, hos
         agree(expected, rows[0], senders[0], outcomes[0], named)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.binary(max_size=200), st.sampled_from(twin.LINK_TYPES))
 def test_compiled_is_the_twin_on_noise(frame: bytes, linktype: int) -> None:
     identity, own = HOSTS[0]
@@ -1001,7 +1002,7 @@ def test_compiled_is_the_twin_on_noise(frame: bytes, linktype: int) -> None:
     agree(expected, rows[0], senders[0], outcomes[0], named)
 
 
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 @given(ipv4_packet() | ipv6_packet() | small, st.integers(0, 120), st.booleans())
 def test_layer_3_path_is_the_frame_path(packet: bytes, cut: int, forwarded: bool) -> None:
     packet = packet[:cut] if cut % 3 == 0 else packet
@@ -1019,7 +1020,7 @@ def test_layer_3_path_is_the_frame_path(packet: bytes, cut: int, forwarded: bool
         assert named == {"frames": 1, **{name: int(name in raised) for name in twin.COUNTERS}}
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(any_frame(), max_size=12))
 def test_a_batch_is_its_frames(link_frames: list[tuple[bytes, int]]) -> None:
     data, table = f.records([frame for frame, _ in link_frames])
