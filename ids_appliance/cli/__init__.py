@@ -12,6 +12,7 @@ from ids_appliance.errors import IdsError
 
 COMMANDS = {
     "allow": "ids_appliance.cli.allow",
+    "bench": "ids_appliance.cli.bench",
     "calibrate": "ids_appliance.cli.calibrate",
     "certs": "ids_appliance.cli.certs",
     "check": "ids_appliance.cli.check",
@@ -75,6 +76,7 @@ THEMES = {
     "Research": (
         "demo",
         "lab",
+        "bench",
         "monitor",
         "replay",
         "watch",
@@ -90,7 +92,13 @@ THEMES = {
 """Theme of the main help -> its commands, in the order in which they are met."""
 
 
-EXTRAS = {"evaluate": "train", "extract": "train", "kdd": "train", "train": "train"}
+EXTRAS = {
+    "bench": "bench",
+    "evaluate": "train",
+    "extract": "train",
+    "kdd": "train",
+    "train": "train",
+}
 """Command name -> extra of the package that it needs, where it needs one."""
 
 

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     # What a model is worth shows when the whole appliance is replayed with it.
     "train": BELOW_TOP | {"root", "gateway"},
     "lab": BELOW_TOP | {"root", "gateway", "monitor"},
-    "bench": BELOW_TOP | {"root"},
+    "bench": BELOW_TOP | {"root", "gateway", "lab", "train"},
     "dashboard": BELOW_TOP | {"root", "gateway"},
     "cli": BELOW_TOP | {"root", "gateway", "monitor", "train", "lab", "bench", "dashboard"},
 }

@@ -1,0 +1,164 @@
+"""Modes, mixes and how thorough in, every search of a run out, taking turns.
+
+In a round each mode's search has one step before any has its second: what disturbs the machine for
+a minute disturbs all alike. The first round of a mix searches from far, later ones begin at what
+the round before has found, and each gives one pair (mode, tapped) for the ratios.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+
+from ids_appliance.bench.modes import Mode
+from ids_appliance.bench.search import Probe, Search, Terms, Verdict
+from ids_appliance.bench.steps import Step
+
+TRIES: Final = 2
+"""How often a rate is offered that the generator does not achieve."""
+
+
+class Trials(Protocol):
+    """Whoever can try a rate."""
+
+    def run(self, mode: Mode, mix: str, pps: float, seconds: float) -> Step:
+        """Offer a mix at a rate for so long, and count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thoroughness:
+    """How much time a run takes; the defaults are those of a result to be told."""
+
+    step_s: float = 10.0
+    confirm_s: float = 60.0
+    confirmations: int = 3
+    rounds: int = 10
+    resolution: float = 0.05
+    start_pps: float = 20_000.0
+    ceiling_pps: float = 4_000_000.0
+    fixed_pps: tuple[float, ...] = (15_000.0, 19_500.0)
+    """Rates at which every mode's CPU and memory are measured."""
+    fixed_s: float = 60.0
+
+    def terms(self, start_pps: float = 0.0) -> Terms:
+        """Return a search's terms, from far or from near a rate."""
+        return Terms(
+            start_pps=start_pps or self.start_pps,
+            ceiling_pps=self.ceiling_pps,
+            resolution=self.resolution,
+            confirmations=self.confirmations,
+        )
+
+
+QUICK = Thoroughness(
+    step_s=2.0, confirm_s=5.0, confirmations=1, rounds=1, resolution=0.2, fixed_s=5.0
+)
+"""The shape of a run, in about ten minutes for two mixes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One search's end."""
+
+    mode: str
+    mix: str
+    round: int
+    pps: float
+    limited: bool
+    """The generator could offer no more: `pps` is at least so much."""
+    at: Step | None
+    """The last step that held there."""
+
+
+@dataclass(slots=True)
+class Results:
+    """What a run has found so far."""
+
+    found: list[Found] = field(default_factory=list)
+    fixed: list[Step] = field(default_factory=list)
+    steps: int = 0
+
+
+Say = Callable[[str], None]
+
+
+class Run:
+    """One whole run; `results` grows while it goes on, so that Ctrl-C keeps what there is."""
+
+    def __init__(self, trials: Trials, how: Thoroughness, *, say: Say) -> None:
+        self.results = Results()
+        self._trials = trials
+        self._how = how
+        self._say = say
+
+    def search(self, modes: Sequence[Mode], mixes: Sequence[str]) -> None:
+        """Search every mode's highest rate under every mix, in rounds."""
+        near: dict[tuple[str, str], float] = {}
+        for number in range(1, self._how.rounds + 1):
+            for mix in mixes:
+                self._round(modes, mix, number=number, near=near)
+
+    def _round(
+        self, modes: Sequence[Mode], mix: str, *, number: int, near: dict[tuple[str, str], float]
+    ) -> None:
+        how = self._how
+        searches = {m.name: Search(how.terms(near.get((m.name, mix), 0.0))) for m in modes}
+        held: dict[str, Step] = {}
+        while any(search.probe for search in searches.values()):
+            for mode in modes:
+                search = searches[mode.name]
+                probe = search.probe
+                if probe is None:
+                    continue
+                step = self._try(mode, mix, probe)
+                search.tell(step.verdict)
+                if step.sent.requested_pps == search.pps or probe.confirming:
+                    held[mode.name] = step
+                self._say(f"{mix} {number}: {line(step, confirming=probe.confirming)}")
+        for mode in modes:
+            search = searches[mode.name]
+            # Twice a start that is a quarter below: two steps around what was found before.
+            near[mode.name, mix] = 0.75 * search.pps
+            at = held.get(mode.name) if search.pps else None
+            self.results.found.append(Found(mode.name, mix, number, search.pps, search.limited, at))
+
+    def _try(self, mode: Mode, mix: str, probe: Probe) -> Step:
+        """Try a rate; again where only the generator could not, which says nothing about it."""
+        seconds = self._how.confirm_s if probe.confirming else self._how.step_s
+        for _ in range(TRIES):
+            step = self._trials.run(mode, mix, probe.pps, seconds)
+            self.results.steps += 1
+            if step.verdict is not Verdict.LIMITED:
+                break
+        return step
+
+    def fix(self, modes: Sequence[Mode], mixes: Sequence[str]) -> None:
+        """Measure every mode's CPU and memory at the fixed rates."""
+        for pps in self._how.fixed_pps:
+            for mix in mixes:
+                for mode in modes:
+                    step = self._trials.run(mode, mix, pps, self._how.fixed_s)
+                    self.results.fixed.append(step)
+                    self._say(f"{mix} fixed: {line(step, confirming=False)}")
+
+
+def line(step: Step, *, confirming: bool) -> str:
+    """Return a step for people."""
+    lost = max(step.lost_forwarding, step.lost_judging)
+    what = "confirming " if confirming else ""
+    return (
+        f"{step.mode:14} {what}{step.sent.requested_pps:10,.0f} pps  "
+        f"{step.verdict.name.lower():8} lost {100 * lost:.4f} %"
+    )
+
+
+def hasten(how: Thoroughness, **given: Any) -> Thoroughness:
+    """Return the thoroughness with what somebody has asked for instead."""
+    return replace(how, **{key: value for key, value in given.items() if value is not None})
+
+
+def steps_at_most(how: Thoroughness, modes: int, mixes: int) -> float:
+    """Return about how many seconds a run takes, three steps' worth of processes included."""
+    first = 8 * (how.step_s + 4) + how.confirmations * (how.confirm_s + 4)
+    later = 5 * (how.step_s + 4) + how.confirmations * (how.confirm_s + 4)
+    searches = mixes * modes * (first + (how.rounds - 1) * later)
+    return searches + len(how.fixed_pps) * mixes * modes * (how.fixed_s + 4)

@@ -1,0 +1,173 @@
+"""A run's document in, one page of Markdown out: the published table first, then everything."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from ids_appliance.bench import published
+from ids_appliance.bench.document import Document, Quartiles, rates, ratios
+
+BASELINE: Final = {"gateway-only": "paper-gateway", "offloaded": "paper-offloaded"}
+"""Our mode -> the same built literally as published."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a Markdown table's lines; all but the first column are figures."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' + '---:|' * (len(head) - 1)}"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def report(told: Document, *, pictures: Sequence[str] = ()) -> str:
+    """Return the page. pictures: files beside it."""
+    parts = [
+        _head(told),
+        _paper(told),
+        _rates(told),
+        _ratios(told, "tapped", "over tapped forwarding"),
+        _ratios(told, "paper-offloaded", "over the system built literally as published"),
+        _fixed(told),
+        _notes(told),
+        [f"![{name.removesuffix('.png')}]({name})" for name in pictures],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _head(told: Document) -> list[str]:
+    machine, how = told["machine"], told["thoroughness"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    lines = [
+        "# Benchmark",
+        "",
+        f"{told['date']}, `{told['command']}`",
+        "",
+        f"* {machine['cpu']}, {machine['cores']} cores, {machine['memory_mib']:,} MiB, "
+        f"{machine['kernel']}; load before the run {machine['load_average']:.2f}",
+        f"* {versions}; model {told['model']}",
+        f"* steps of {how['step_s']:g} s, {how['confirmations']} confirmations of "
+        f"{how['confirm_s']:g} s, {how['rounds']} rounds, resolution {how['resolution']:.0%}; "
+        f"{told['steps']} steps",
+        "* lost = offered - forwarded, or offered - judged, whichever is more; at most 0.001 %. "
+        "Window open, responses off. Generator, gateway, node and sink share this machine's cores.",
+    ]
+    if told["interrupted"]:
+        lines += ["", "**The run was interrupted: what follows is what it had.**"]
+    return lines
+
+
+def _paper(told: Document) -> list[str]:
+    """The published table's form: kpps without loss, CPU and memory at both rates."""
+    mix = "syn-single" if "syn-single" in told["mixes"] else (told["mixes"] or [""])[0]
+    rows = [_published(mode) for mode in published.RATES_KPPS]
+    names = [m for m in told["modes"] if m not in ("bare", "tapped") and rates(told, m, mix)[0]]
+    for mode in names:
+        found, limited = rates(told, mode, mix)
+        assert found is not None
+        cells = [f"measured, {mode}", _kpps(found.median, limited=limited)]
+        for pps in (15_000.0, 19_500.0):
+            cells += _at(told, mode, mix, pps)
+        rows.append(cells)
+    head = ["", "kpps without loss", "CPU at 15", "memory at 15", "CPU at 19.5", "memory at 19.5"]
+    return [
+        f"## In the form of the published table (SYN flood, mix `{mix}`)",
+        "",
+        *table(head, rows),
+        "",
+        "Published: a Raspberry Pi 5's whole CPU and memory. Measured: the gateway's process, CPU "
+        "of one core and resident MiB, then all cores of this machine (which also generates).",
+    ]
+
+
+def _published(mode: str) -> list[str]:
+    memory = f"{published.MEMORY_PERCENT[mode]} %"
+    cpu = [f"{published.CPU_PERCENT[mode, kpps]} %" for kpps in (15.0, 19.5)]
+    return [f"published, {mode}", f"{published.RATES_KPPS[mode]}", cpu[0], memory, cpu[1], memory]
+
+
+def _at(told: Document, mode: str, mix: str, pps: float) -> list[str]:
+    """Return CPU and memory of a mode at a fixed rate; a rate that did not hold says so."""
+    for step in told["fixed"]:
+        asked = step["sent"]["requested_pps"]
+        if step["mode"] == mode and step["mix"] == mix and asked == pps:
+            used = step["used"].get("gateway")
+            if used is None:
+                return ["-", "-"]
+            note = "" if step["verdict"] == "held" else f" ({step['verdict']})"
+            whole = f"{used['cpu_percent']:.1f} %, all {step['machine_percent']:.0f} %{note}"
+            return [whole, f"{used['resident_mib']:.0f} MiB"]
+    return ["-", "-"]
+
+
+def _kpps(pps: float, *, limited: bool) -> str:
+    return f"{'>= ' if limited else ''}{pps / 1000:.1f}"
+
+
+def _rates(told: Document) -> list[str]:
+    def cell(mode: str, mix: str) -> str:
+        found, limited = rates(told, mode, mix)
+        if found is None:
+            return "-"
+        spread = f" ({found.low / 1000:.1f}-{found.high / 1000:.1f})" if found.n > 1 else ""
+        return _kpps(found.median, limited=limited) + spread
+
+    rows = [[mode, *(cell(mode, mix) for mix in told["mixes"])] for mode in told["modes"]]
+    return [
+        "## Highest rate without loss, kpps: median (quartiles)",
+        "",
+        "`>=`: the generator could offer no more, at least once.",
+        "",
+        *table(["mode", *told["mixes"]], rows),
+    ]
+
+
+def _ratios(told: Document, to: str, what: str) -> list[str]:
+    def cell(found: Quartiles | None, limited: bool) -> str:
+        if found is None:
+            return "-"
+        mark = "~" if limited else ""
+        if found.n == 1:
+            return f"{mark}{found.median:.2f}"
+        return f"{mark}{found.median:.2f} ({found.low:.2f}-{found.high:.2f}, n={found.n})"
+
+    others = [mode for mode in told["modes"] if mode not in (to, "bare")]
+    if to not in told["modes"] or not others:
+        return []
+    rows = [[m, *(cell(*ratios(told, m, to, mix)) for mix in told["mixes"])] for m in others]
+    return [
+        f"## The same {what}, pairs of one round",
+        "",
+        "`~`: the generator limited one of a pair, so that the ratio says little.",
+        "",
+        *table(["mode", *told["mixes"]], rows),
+    ]
+
+
+def _fixed(told: Document) -> list[str]:
+    rows = []
+    for step in told["fixed"]:
+        for name, used in step["used"].items():
+            if name != "generator":
+                rows.append(_used(step, name, used))
+    if not rows:
+        return []
+    head = ["mode, mix", "pps", "process", "CPU of one core", "MiB", "all cores", "softirq", "lost"]
+    head.append("link bytes a packet")
+    return ["## Processes at fixed rates", "", *table(head, rows)]
+
+
+def _used(step: dict[str, Any], name: str, used: dict[str, float]) -> list[str]:
+    counters = step["counters"]
+    link = counters.get("classifier_bytes_sent", 0) + counters.get("classifier_bytes_received", 0)
+    return [
+        f"{step['mode']}, {step['mix']}",
+        f"{step['sent']['requested_pps']:,.0f}",
+        name,
+        f"{used['cpu_percent']:.1f} %",
+        f"{used['resident_mib']:.0f}",
+        f"{step['machine_percent']:.0f} %",
+        f"{step['softirq_percent']:.1f} %",
+        f"{100 * max(step['lost_forwarding'], step['lost_judging']):.4f} %",
+        f"{link / max(1, step['judged'] or 0):.2f}" if link else "-",
+    ]
+
+
+def _notes(told: Document) -> list[str]:
+    return ["## Notes", "", *(f"* {note}" for note in told["notes"])] if told["notes"] else []

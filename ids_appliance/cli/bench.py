@@ -1,0 +1,173 @@
+"""`ids-appliance bench`: the highest rate without loss in every mode, measured on this machine."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ids_appliance.bench import mixes as packets
+from ids_appliance.bench.bed import Bed
+from ids_appliance.bench.document import document
+from ids_appliance.bench.machine import machine
+from ids_appliance.bench.modes import MODES, Mode, Stage
+from ids_appliance.bench.plan import QUICK, Run, Thoroughness, hasten, steps_at_most
+from ids_appliance.bench.plots import draw
+from ids_appliance.bench.report import report
+from ids_appliance.bench.trial import BedTrials
+from ids_appliance.cli import recorded
+from ids_appliance.cli.judging import MODEL
+from ids_appliance.errors import IdsError
+from ids_appliance.lab.namespaces import orderly, require
+
+F = TypeVar("F", bound=Callable[..., Any])
+QUICK_MIXES = ("syn-single", "mixed")
+QUICK_MODES = ("bare", "tapped", "gateway-only", "offloaded")
+USUAL = [mode.name for mode in MODES.values() if not mode.missing]
+
+
+def chosen(_context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
+    """Turn `a,b` into names that exist."""
+    known = MODES if option.name == "modes" else packets.MIXES
+    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    for name in names:
+        if name not in known:
+            raise click.BadParameter(f"there is no {name!r}: {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+def rates(_context: click.Context, _option: click.Parameter, text: str | None) -> Any:
+    """Turn `15000,19500` into rates; "" into none."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no list of packets a second") from error
+    if any(not 1 <= pps <= 1e7 for pps in found):
+        raise click.BadParameter("packets a second are from 1 to 10,000,000")
+    return found
+
+
+def number(name: str, about: str, low: float, *, whole: bool = False) -> Callable[[F], F]:
+    """Return an option for a number of at least so much; what it is without it, `--help` says."""
+    if whole:
+        return click.option(name, type=click.IntRange(min=int(low)), help=about)
+    return click.option(name, type=click.FloatRange(min=low), help=about)
+
+
+@click.command()
+@click.option("--modes", callback=chosen, help=f"Of {', '.join(MODES)}; by default all there are.")
+@click.option("--mixes", callback=chosen, help=f"Of {', '.join(packets.MIXES)}; by default all.")
+@click.option("--quick", is_flag=True, help="The shape in ten minutes: short steps, one round.")
+@number("--step", "Seconds a step of the search (10).", 0.5)
+@number("--confirm", "Seconds a confirmation (60).", 0.5)
+@number("--confirmations", "Longer runs that have to hold as well (3).", 0, whole=True)
+@number("--rounds", "Searches of each mode, interleaved: pairs for the ratios (10).", 1, whole=True)
+@number("--resolution", "Share by which the answer may be too low (0.05).", 0.001)
+@number("--ceiling", "Packets a second above which nobody looks (4,000,000).", 100)
+@click.option("--fixed", callback=rates, help='Rates for CPU and memory (15000,19500); "" none.')
+@number("--fixed-for", "Seconds at a fixed rate (60).", 0.5)
+@click.option(
+    "--model",
+    type=MODEL,
+    default=recorded.MODELS / "iot-top20",
+    metavar="BUNDLE",
+    help="Model bundle to judge with; by default the shipped one of 20 features.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("bench-output"),
+    show_default=True,
+    help="Folder for bench.json, report.md and plots.",
+)
+def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> None:
+    """Find the highest rate without loss of every mode, in namespaces on this machine.
+
+    A generator sends through a gateway to a counting sink; a node stands beside it. The window is
+    open from the first to the last packet and responses are off. A packet is lost that is not
+    forwarded, or, where packets are judged, not judged: dropped, shed or unanswered; 1 in 100,000
+    is allowed. A step counts only if the generator achieved 99.9 % of the rate: an answer that the
+    generator has limited says so. Modes take turns, so that a noisy machine hits all alike; ratios
+    are of pairs of one round. CPU, memory and bytes on the link are measured at fixed rates.
+
+    The defaults take many hours (it says about how many) on a machine that should do nothing else.
+    Needs root; Ctrl-C writes what there is, and nothing is left behind.
+
+    \b
+    Examples:
+      ids-appliance bench --quick
+      ids-appliance bench --mixes syn-spoofed --modes tapped,offloaded --rounds 3
+      ids-appliance bench --out docs/benchmarks/run
+    """
+    how = _thoroughness(quick, given)
+    chosen_modes = [MODES[name] for name in modes or (QUICK_MODES if quick else USUAL)]
+    chosen_mixes = mixes or list(QUICK_MIXES if quick else packets.MIXES)
+    for mode in chosen_modes:
+        if mode.missing:
+            raise IdsError(f"mode {mode.name} cannot be measured: {mode.missing}")
+    model, out = given["model"], given["out"]
+    require()
+    if not (model / "card.json").is_file():
+        raise IdsError(f"{model} is no model bundle: it has no card.json")
+    out.mkdir(parents=True, exist_ok=True)
+    about = {
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
+        "command": _called(quick, modes, mixes),
+        "machine": machine(),
+        "model": model.name,
+        "interrupted": True,
+        "notes": [],
+    }
+    hours = steps_at_most(how, len(chosen_modes), len(chosen_mixes)) / 3600
+    click.echo(f"about {60 * hours:.0f} minutes" if hours < 2 else f"about {hours:.0f} hours")
+    with orderly(), Bed() as bed, Stage(bed, model) as stage:
+        run = Run(BedTrials(bed, stage), how, say=click.echo)
+        try:
+            run.search(chosen_modes, chosen_mixes)
+            run.fix(chosen_modes, chosen_mixes)
+            about["interrupted"] = False
+        finally:
+            _write(out, run, how=how, about=about, modes=chosen_modes, mixes=chosen_mixes)
+
+
+def _thoroughness(quick: bool, given: dict[str, Any]) -> Thoroughness:
+    return hasten(
+        QUICK if quick else Thoroughness(),
+        step_s=given["step"],
+        confirm_s=given["confirm"],
+        confirmations=given["confirmations"],
+        rounds=given["rounds"],
+        resolution=given["resolution"],
+        ceiling_pps=given["ceiling"],
+        fixed_pps=given["fixed"],
+        fixed_s=given["fixed_for"],
+    )
+
+
+def _called(quick: bool, modes: list[str], mixes: list[str]) -> str:
+    """Return the command as the report names it; the steps' lengths stand there anyway."""
+    words = ["ids-appliance bench", *(["--quick"] if quick else [])]
+    words += [f"--modes {','.join(modes)}"] if modes else []
+    return " ".join(words + ([f"--mixes {','.join(mixes)}"] if mixes else []))
+
+
+def _write(
+    out: Path,
+    run: Run,
+    *,
+    how: Thoroughness,
+    about: dict[str, Any],
+    modes: list[Mode],
+    mixes: list[str],
+) -> None:
+    names = {mode.name: mode.about for mode in modes}
+    told = document(run.results, how=how, modes=names, mixes=mixes, about=about)
+    (out / "bench.json").write_text(json.dumps(told, indent=1) + "\n")
+    page = report(told, pictures=draw(told, out))
+    (out / "report.md").write_text(page)
+    click.echo(f"\n{page}")
+    click.echo(f"bench.json and report.md are in {out}")

@@ -1,0 +1,132 @@
+"""Steps and results in, losses, ratios and the page out."""
+
+import json
+
+import pytest
+
+from ids_appliance.bench.document import document, quartiles, rates, ratios
+from ids_appliance.bench.modes import MODES
+from ids_appliance.bench.plan import Run, Thoroughness
+from ids_appliance.bench.report import report
+from ids_appliance.bench.search import Verdict
+from ids_appliance.bench.sender import Sent
+from ids_appliance.bench.steps import Step, Used
+
+ABOUT = {
+    "date": "2026-01-01 00:00 UTC",
+    "command": "ids-appliance bench",
+    "machine": {
+        "cpu": "some processor",
+        "cores": 2,
+        "memory_mib": 1024,
+        "kernel": "Linux 6",
+        "load_average": 0.0,
+        "versions": {"python": "3.11"},
+    },
+    "model": "iot-top20",
+    "interrupted": False,
+    "notes": ["a note"],
+}
+HOLDS = {"bare": 90_000, "tapped": 80_000, "gateway-only": 40_000, "offloaded": 60_000}
+
+
+def sent(pps: float, seconds: float, *, packets: int | None = None, given_up: int = 0) -> Sent:
+    n = round(pps * seconds) if packets is None else packets
+    return Sent(pps, seconds, n, 0, given_up, 60 * n)
+
+
+class Trials:
+    """A machine on which each mode holds up to a rate; offloaded a tenth more each round."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def run(self, mode, mix, pps, seconds):
+        self.asked.append((mode.name, mix))
+        offered = sent(pps, seconds)
+        lost = 0 if pps <= HOLDS[mode.name] else offered.packets // 2
+        judged = None if mode.name == "bare" else offered.packets - lost
+        return Step(
+            mode.name,
+            mix,
+            offered,
+            offered.packets - (lost if judged is None else 0),
+            judged,
+            {"gateway": Used(7.5, 80.0)},
+            machine_percent=40.0,
+            counters={"classifier_bytes_sent": 100, "judged": judged or 0},
+        )
+
+
+@pytest.fixture(scope="module")
+def told():
+    how = Thoroughness(rounds=3, resolution=0.05, confirmations=1)
+    trials, said = Trials(), []
+    run = Run(trials, how, say=said.append)
+    modes = [MODES[name] for name in HOLDS]
+    run.search(modes, ["syn-single", "random"])
+    run.fix(modes, ["syn-single"])
+    assert len(said) == len(trials.asked)
+    # Modes take turns: no mode has two steps in a row while others still search.
+    first = [mode for mode, _ in trials.asked[:8]]
+    assert first == [*HOLDS] * 2
+    names = {name: MODES[name].about for name in HOLDS}
+    mixes = ["syn-single", "random"]
+    made = document(run.results, how=how, modes=names, mixes=mixes, about=ABOUT)
+    return json.loads(json.dumps(made))
+
+
+def test_every_round_finds_what_each_mode_holds(told):
+    for mode, holds in HOLDS.items():
+        found, limited = rates(told, mode, "random")
+        assert found.n == 3 and not limited
+        assert holds / 1.06 < found.low <= found.high <= holds
+
+
+def test_ratios_are_of_pairs(told):
+    found, limited = ratios(told, "offloaded", "tapped", "random")
+    assert not limited and found.n == 3 and found.median == pytest.approx(0.75, rel=0.06)
+    assert ratios(told, "offloaded", "paper-offloaded", "random") == (None, False)
+
+
+def test_the_page_has_the_published_row_beside_the_measured(told):
+    page = report(told, pictures=["rates.png"])
+    assert "| published, offloaded | 19.5 | 78 % | 20 % | 97 % | 20 % |" in page
+    row = next(line for line in page.splitlines() if line.startswith("| measured, offloaded"))
+    assert "7.5 %" in row and "80 MiB" in row and "(lost)" not in row
+    assert "![rates](rates.png)" in page and "a note" in page and "interrupted" not in page
+    assert "interrupted" in report(told | {"interrupted": True})
+
+
+def test_a_page_of_nothing_is_a_page():
+    run = Run(Trials(), Thoroughness(), say=print)
+    empty = document(run.results, how=Thoroughness(), modes={}, mixes=[], about=ABOUT)
+    assert report(empty).startswith("# Benchmark")
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "judged", "verdict"),
+    [
+        (1_000_000, 1_000_000, Verdict.HELD),
+        (999_990, 999_990, Verdict.HELD),
+        (999_989, 1_000_000, Verdict.LOST),
+        (1_000_000, 999_989, Verdict.LOST),
+        (1_000_000, None, Verdict.HELD),
+    ],
+)
+def test_what_is_lost(forwarded, judged, verdict):
+    assert Step("m", "x", sent(100_000, 10), forwarded, judged).verdict is verdict
+
+
+def test_a_rate_that_was_not_offered_says_nothing_unless_it_lost():
+    slow = sent(100_000, 10, packets=990_000, given_up=10_000)
+    assert Step("m", "x", slow, 990_000, 990_000).verdict is Verdict.LIMITED
+    assert Step("m", "x", slow, 980_000, 990_000).verdict is Verdict.LOST
+    late = Sent(100_000, 10.2, 1_000_000, 0, 0, 1)
+    assert Step("m", "x", late, 1_000_000, 1_000_000).verdict is Verdict.LIMITED
+
+
+def test_quartiles_of_few():
+    assert quartiles([]) is None
+    assert quartiles([3.0]).median == 3.0
+    assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]).low == 2.0
