@@ -21,7 +21,8 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", f"{scratch}/venv"], check=True)
         pip = f"{scratch}/venv/bin/pip"
         offline = ["--quiet", "--disable-pip-version-check", "--no-index", f"--find-links={house}"]
-        subprocess.run([pip, "install", *offline, "setuptools", "Cython"], check=True)
+        # A new environment of Debian 12 has a setuptools that is too old for our pyproject.toml.
+        subprocess.run([pip, "install", "--upgrade", *offline, "setuptools", "Cython"], check=True)
         subprocess.run(["tar", "-xzf", str(house / ARCHIVE), "-C", scratch], check=True)
         subprocess.run(
             [pip, "wheel", *offline, "--no-deps", "--no-build-isolation", f"--wheel-dir={house}"]
