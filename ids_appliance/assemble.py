@@ -7,9 +7,12 @@ from typing import Final
 
 from ids_appliance._features import HostIdentity
 from ids_appliance.capture.file import CaptureFile
+from ids_appliance.capture.inline import InlineSource
 from ids_appliance.capture.interfaces import capture_points, identity, offload_warning
 from ids_appliance.capture.netlink import links
+from ids_appliance.capture.nfqueue import QueueOptions
 from ids_appliance.capture.ring import RingOptions, RingSource
+from ids_appliance.capture.routed import not_routed
 from ids_appliance.classify.bundle import Bundle, load_bundle
 from ids_appliance.classify.local import LocalClassifier
 from ids_appliance.errors import HandshakeError
@@ -46,10 +49,21 @@ def capture_file(path: str) -> CaptureFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """A packet queue before the forwarding, beside the rings."""
+
+    options: QueueOptions
+    clock_ns: Callable[[], int]
+    """Nanoseconds since the epoch."""
+    above: Callable[[], Sequence[tuple[str, str]]]
+    """(bridge or VLAN, captured port under it): where routed packets are met."""
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """A live source, and who the gateway is on its interfaces (asked again when they change)."""
 
-    source: RingSource
+    source: RingSource | InlineSource
     names: tuple[str, ...]
     """What is captured: a bridge stands for its ports."""
     host: Callable[[], HostIdentity]
@@ -65,9 +79,12 @@ def live(
     *,
     on_event: Callable[[str], None] | None = None,
     routers: Callable[[], Sequence[bytes]] = tuple,
+    inline: Queued | None = None,
 ) -> Live:
     """Open the capture points. `routers` is asked each time for the MACs of those who forward on
-    the protected side. Raises InterfaceError, PermissionMissing."""
+    the protected side. inline: what is routed is held until it has a verdict.
+
+    Raises InterfaceError, PermissionMissing, InlineError."""
     names = capture_points(interfaces)
     taps = options.taps if options is not None else ()
     warnings = [w for w in map(offload_warning, names) if w is not None]
@@ -77,9 +94,24 @@ def live(
             "frames it sends from those count as somebody else's"
         )
 
+    source: RingSource | InlineSource
+    if inline is None:
+        source = RingSource(names, options, on_event=on_event)
+    else:
+        ring = RingSource(names, options, timeout_s=0.0, on_event=on_event)
+        try:
+            source = InlineSource(ring, inline.options, clock_ns=inline.clock_ns)
+        except BaseException:
+            ring.close()
+            raise
+
     def host() -> HostIdentity:
-        there = {link.name for link in links().values()}
+        table = links()
+        there = {link.name for link in table.values()}
         found = identity([name for name in names if name in there], taps=taps)
+        if inline is not None and isinstance(source, InlineSource):
+            source.know(table, [*((name, name) for name in names), *inline.above()])
+            source.set_filter(not_routed(found))
         return HostIdentity(
             found.macs,
             found.addresses,
@@ -88,4 +120,4 @@ def live(
             networks=found.networks,
         )
 
-    return Live(RingSource(names, options, on_event=on_event), names, host, tuple(warnings))
+    return Live(source, names, host, tuple(warnings))

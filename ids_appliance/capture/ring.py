@@ -314,6 +314,11 @@ class RingSource:
                 port.ring.attach_filter(instructions)
             port.options = replace(port.options, socket_filter=tuple(instructions))
 
+    def descriptors(self) -> list[int]:
+        """Return what has to be polled by who reads this beside something else."""
+        rings = [port.ring.fileno() for port in self._ports if port.ring is not None]
+        return [] if self._closed else [*rings, self._events.fileno(), self._wake]
+
     def wake(self) -> None:
         """Make `batches` yield soon, from any thread: there is something else to look after."""
         if not self._closed:

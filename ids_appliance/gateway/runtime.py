@@ -10,8 +10,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Literal
 
-from ids_appliance import assemble
-from ids_appliance.capture.ring import RingOptions
 from ids_appliance.classify.switch import SwitchClassifier
 from ids_appliance.config import Config
 from ids_appliance.errors import InterfaceError
@@ -20,6 +18,7 @@ from ids_appliance.gateway.appliance import Appliance, Ended, Parts, Told, give_
 from ids_appliance.gateway.clocks import Clocks
 from ids_appliance.gateway.enforcement import Answer, Enforcement
 from ids_appliance.gateway.healing import Healing
+from ids_appliance.gateway.inline_path import open_live, path_of
 from ids_appliance.gateway.keeper import Keeper
 from ids_appliance.gateway.network import Interfaces, known_hosts
 from ids_appliance.gateway.prescreen import Prescreen
@@ -112,22 +111,10 @@ class Gateway:
 
     def _start(self, stack: ExitStack) -> None:
         config = self.config
-        self._found_now = look(self.config)
-        self.protection = Protection(config.protect, self._found_now)
-        greet(self._found_now)
-        ports = max(1, len(self._found_now.captured))
-        ring = RingOptions(
-            blocks=max(2, config.ring.mib * 4 // ports),
-            retire_ms=config.ring.retire_ms,
-            promiscuous=config.ring.promiscuous,
-            taps=config.taps,
-        )
-        self.live = assemble.live(
-            config.interfaces,
-            ring,
-            on_event=lambda line: self.stories.health("capture", "warning", line),
-            routers=lambda: router_macs(self.protection),
-        )
+        self.found = look(self.config)
+        self.protection = Protection(config.protect, self.found)
+        greet(self.found)
+        self.live = open_live(self)
         stack.callback(self.live.source.close)
         for line in self.live.warnings:
             self.stories.health("capture", "warning", line)
@@ -135,25 +122,28 @@ class Gateway:
         self.classifier = SwitchClassifier(classifiers.build(config, self.mode, wake))
         stack.callback(self.classifier.close)
         self._wire(stack)
+        self.path = path_of(self)
         self.pipeline = Pipeline(
             self.live.source,
             self.classifier,
-            self.appliance,
+            self.path.front,
             host=self.live.host(),
-            gate=self.appliance,
+            gate=self.path.front,
             limits=Limits(shed=True),
         )
         self.appliance.pipeline = self.pipeline
         give_up_under_pressure(self.appliance, self.pipeline.pressure)
         self._changes = self.live.source.changes
         self._take_up()
+        stack.callback(self.path.end)
+        self.path.begin()
 
     def _wire(self, stack: ExitStack) -> None:
         config, clocks = self.config, self.clocks
         self.prescreen = Prescreen(
             config,
             wall_ns=clocks.wall_ns,
-            networks=lambda: self._found_now.networks,
+            networks=lambda: self.found.networks,
             on_change=lambda state, line: self.stories.health("zeek", state, line),
         )
         stack.callback(self.prescreen.close)
@@ -165,12 +155,12 @@ class Gateway:
         )
         self.keeper = Keeper(Path(config.state_dir), clocks=clocks)
         stack.callback(self.keeper.close)
-        self._kernel_sets = protected_sets(guard, self._found_now)
+        self._kernel_sets = protected_sets(guard, self.found)
         self.enforcer = make_enforcer(
             config,
             self._kernel_sets,
             names=self.live.names,
-            above=layout_above(self._found_now),
+            above=layout_above(self.found),
             clock=clocks.monotonic,
             on_note=lambda kind, line: self.stories.health("enforcement", kind, line),
         )
@@ -229,6 +219,7 @@ class Gateway:
 
     def _between(self) -> bool:
         self.between()
+        self.path.tick()
         if self.kernel.waiting:
             self.appliance.settle()
         self.healing.tick()
@@ -246,6 +237,7 @@ class Gateway:
     def _second(self, now_ns: int) -> None:
         self.kernel.check()
         self.appliance.tick(now_ns)
+        self.path.second(now_ns)
         if proven := self.appliance.proven():
             self.kernel.call(lambda: self.enforcer.set_proven(proven))
         for note in self.ledger.notes():
@@ -327,6 +319,7 @@ class Gateway:
             | self.healing.counters()
             | self.prescreen.counters()
             | self.more_counters()
+            | self.path.counters()
             | self.appliance.counters()
             | self.pipeline.counters()
             | self.log.counters()
@@ -339,8 +332,9 @@ class Gateway:
         self.interfaces.refresh()
         self.appliance.renumbered()
         self._know_ourselves()
-        enforcer, above = self.enforcer, layout_above(self._found_now)
+        enforcer, above = self.enforcer, layout_above(self.found)
         self.kernel.call(lambda: enforcer.set_interfaces(self.live.names, above=above))
+        self.path.changed()
         self.look_around()
 
     def _know_ourselves(self) -> None:
@@ -353,7 +347,7 @@ class Gateway:
 
     def look_around(self) -> None:
         """Take over what the network looks like now: who is protected depends on it."""
-        self._found_now = look(self.config)
+        self.found = look(self.config)
         self._meet()
         if router_macs(self.protection) != self._routers:
             self._know_ourselves()
@@ -361,13 +355,13 @@ class Gateway:
 
     def _meet(self) -> None:
         """Let the ledger know who has which address; end decisions about whoever is let off."""
-        ended = self.ledger.surround(self._found_now, known_hosts(self.screen, self.interfaces))
+        ended = self.ledger.surround(self.found, known_hosts(self.screen, self.interfaces))
         if ended:
             self.carry_out(Effect("", ended=tuple(ended)))
 
     def protect(self) -> None:
         """Tell the kernel who is protected now, if that has changed."""
-        sets = protected_sets(self.ledger.guard, self._found_now)
+        sets = protected_sets(self.ledger.guard, self.found)
         if sets != self._kernel_sets:
             self._kernel_sets = sets
             self.kernel.call(lambda: self.enforcer.set_protected(sets))
@@ -383,6 +377,7 @@ class Gateway:
             self.healing.saw(what)
         elif isinstance(what, Applied) and self._heals:
             self.healing.acted(what)
+        self.path.saw(what)
         self.stories.tell(what)
 
     def _answered(self, what: Answer) -> None:
@@ -393,7 +388,7 @@ class Gateway:
 
     def _filter(self, closed: bool) -> None:
         """While the window is closed the kernel passes only what the rules need."""
-        if self.config.window.socket_filter and self.prescreen.counts:
+        if self.path.filtered and self.config.window.socket_filter and self.prescreen.counts:
             if closed != self._filtered:
                 self._filtered = closed
                 self.screen.set_sampling(closed)

@@ -1,0 +1,127 @@
+"""Dropped packets in, events out: each of its own up to a cap a second, then one that counts them.
+
+No payload goes into the log: addresses, ports, length, probability and votes.
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+SECOND_NS: Final = 10**9
+MAX_REASONS: Final = 8
+_NAMES: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "IPv6-ICMP", 132: "SCTP"}
+_PORTS: Final = (6, 17, 132)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """One packet that was dropped, or would have been."""
+
+    payload: bytes
+    """From its IP header on, at least that."""
+    reason: str
+    mac: bytes
+    """Its sender's on the protected side; empty beyond."""
+    interface: str
+    probability: float | None = None
+    votes: Mapping[str, float] | None = None
+    """Member of the model -> what it says, where several vote."""
+
+
+class DropLog:
+    """emit: EventLog.emit. clock_ns: monotonic."""
+
+    def __init__(
+        self, emit: Callable[..., object], *, per_second: int, clock_ns: Callable[[], int]
+    ) -> None:
+        self._emit = emit
+        self._per_second = per_second
+        self._clock_ns = clock_ns
+        self._second = clock_ns() // SECOND_NS
+        self._told = 0
+        self._more: Counter[str] = Counter()
+        self._more_bytes = 0
+        self.events = self.untold = 0
+
+    def room(self) -> bool:
+        """Say whether the next one gets an event of its own: only then its votes are asked for."""
+        self.tick()
+        return self._told < self._per_second
+
+    def put(self, one: Dropped, *, acted: bool = True) -> None:
+        """Report a packet; acted: False where it was only noted (observe)."""
+        if not self.room():
+            reason = one.reason if acted else f"{one.reason} (passed: not enforcing)"
+            if reason in self._more or len(self._more) < MAX_REASONS:
+                self._more[reason] += 1
+            else:
+                self._more["other"] += 1
+            self._more_bytes += length_of(one.payload)
+            self.untold += 1
+            return
+        self._told += 1
+        self.events += 1
+        fields: dict[str, Any] = {
+            **five_tuple(one.payload),
+            "interface": one.interface,
+            "action": "dropped" if acted else "passed",
+            "reason": one.reason,
+            "length": length_of(one.payload),
+        }
+        if one.mac:
+            fields["src_mac"] = one.mac
+        if one.probability is not None:
+            fields["probability"] = round(one.probability, 6)
+        if one.votes:
+            fields["votes"] = {name: round(said, 6) for name, said in one.votes.items()}
+        self._emit("drop", **fields)
+
+    def tick(self) -> None:
+        """Tell how many more there were, once their second is over."""
+        second = self._clock_ns() // SECOND_NS
+        if second == self._second:
+            return
+        self._second, self._told = second, 0
+        if self._more:
+            more, octets = dict(self._more), self._more_bytes
+            self._more.clear()
+            self._more_bytes = 0
+            self._emit(
+                "drop", action="more", packets=sum(more.values()), bytes=octets, reasons=more
+            )
+
+    def counters(self) -> dict[str, int]:
+        """Return totals by name."""
+        return {"inline_drops_told": self.events, "inline_drops_summed": self.untold}
+
+
+def length_of(payload: bytes) -> int:
+    """Return an IP packet's own length in bytes."""
+    if payload[0] >> 4 == 6:
+        return 40 + int.from_bytes(payload[4:6], "big")
+    return int.from_bytes(payload[2:4], "big")
+
+
+def five_tuple(payload: bytes) -> dict[str, object]:
+    """Return an event's fields of a packet: addresses, ports where it has them, protocol."""
+    if payload[0] >> 4 == 6 and len(payload) >= 40:
+        at, protocol = 40, payload[6]
+        source, target = payload[8:24], payload[24:40]
+        first = True
+    elif payload[0] >> 4 == 4 and len(payload) >= 20:
+        at, protocol = (payload[0] & 15) * 4, payload[9]
+        source, target = payload[12:16], payload[16:20]
+        first = not (payload[6] & 0x1F or payload[7])
+    else:
+        return {}
+    fields: dict[str, object] = {
+        "src_ip": str(ipaddress.ip_address(source)),
+        "dest_ip": str(ipaddress.ip_address(target)),
+        "proto": _NAMES.get(protocol, str(protocol)),
+    }
+    if protocol in _PORTS and first and len(payload) >= at + 4:
+        fields["src_port"] = int.from_bytes(payload[at : at + 2], "big")
+        fields["dest_port"] = int.from_bytes(payload[at + 2 : at + 4], "big")
+    return fields

@@ -1,0 +1,285 @@
+"""The packet queue in a network of namespaces: what it shows, what it lets go, what it leaves."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from ids_appliance import assemble
+from ids_appliance.capture.inline import QUEUED, InlineSource
+from ids_appliance.capture.nfqueue import QueueOptions, holder, kernel_counts
+from ids_appliance.capture.ring import RingOptions
+from ids_appliance.enforce.nft import Nft
+from ids_appliance.enforce.queue_rule import TABLE, QueueRule, remove
+from ids_appliance.errors import InlineError
+from ids_appliance.types import Direction, FrameBatch, Outcome
+from tests.net.namespaces import Network, wait_for
+from tests.net.packets import (
+    ICMP,
+    LAN4,
+    Judge,
+    conversation,
+    ethernet,
+    icmp,
+    ipv4,
+    key_of,
+    read_until,
+    tcp,
+    udp,
+)
+from tests.net.test_capture_points import expected, same, sent  # noqa: F401
+
+pytestmark = pytest.mark.net
+pytest.importorskip("netfilterqueue", reason="needs the extra `gateway`")
+
+QUEUE = 7913
+RING = RingOptions(block_bytes=1 << 16, blocks=4)
+
+
+@contextmanager
+def inline(net: Network, **options) -> Iterator[tuple[assemble.Live, InlineSource, QueueRule]]:
+    with net.inside("gw"), ExitStack() as stack:
+        queued = assemble.Queued(QueueOptions(number=QUEUE, **options), time.time_ns, lambda: ())
+        live = assemble.live(["lan0"], RING, inline=queued)
+        source = live.source
+        assert isinstance(source, InlineSource)
+        stack.callback(source.close)
+        live.host()
+        rule = QueueRule(QUEUE, max_clean=64)
+        stack.callback(rule.remove)
+        rule.install(["lan0"])
+        yield live, source, rule
+
+
+def frames_from(net: Network, host: str, port: str, packets: list[bytes]) -> None:
+    with net.packet_socket(host, "eth0") as raw:
+        for packet in packets:
+            raw.send(ethernet(packet, net.mac("gw", port), net.mac(host, "eth0")))
+
+
+def own_arrivals(net: Network, host: str) -> socket.socket:
+    return net.packet_socket(host, "eth0")
+
+
+def arrived(raw: socket.socket, wanted: int) -> set:
+    """Read test packets until so many different ones are there."""
+    found = set()
+    raw.settimeout(60)
+    while len(found) < wanted:
+        key = key_of(raw.recv(1 << 16)[14:])
+        if key is not None:
+            found.add(key)
+    return found
+
+
+def test_queue_and_file_show_the_same_records(sent) -> None:  # noqa: F811
+    net, plan = sent
+    wanted = expected(plan)
+    with inline(net) as (live, source, rule):
+        judge = Judge(live.host())
+        numbers: list[int] = []
+
+        def take(batch: FrameBatch) -> None:
+            judge.take(batch)
+            if batch.frames["number"][0] > QUEUED:
+                numbers.extend(batch.frames["number"].tolist())
+
+        for raw, frame in plan:
+            raw.send(frame)
+        read_until(source.batches(), take, lambda: len(judge.rows) == len(wanted))
+        same(judge.rows, wanted)
+        assert {outcome for _, outcome in judge.keyed} == {Outcome.JUDGED}
+        assert len(judge.keyed) == len(plan), "each packet once, by queue or ring"
+        for (address, _), sender in judge.senders.items():
+            beyond = address not in (LAN4, socket.inet_pton(socket.AF_INET6, "2001:db8:1::77"))
+            assert sender["side"] == beyond
+            if not beyond:
+                assert bytes(sender["mac"]) == net.mac("lan", "eth0")
+
+        held = len(source.held)
+        assert held == len(numbers) > len(wanted) - 4
+        assert source.verdict(numbers) == held and source.verdict(numbers) == 0
+        counts = source.counters()
+        assert counts["queue_received"] == counts["queue_accepted"] == held
+        assert counts["queue_held"] == counts["queue_dropped"] == counts["queue_full"] == 0
+        # Behind them come the answers of who has met a TTL of 1.
+        assert rule.counters()["rule_queued"] >= held
+
+
+def test_times_lengths_and_directions_of_queued_frames(routed: Network) -> None:
+    long = ipv4(17, udp((40_000, 9), bytes(1400)), to_wan=True, ident=7)
+    back = ipv4(ICMP, icmp(0, b"ping"), to_wan=False, ident=8)
+    with inline(routed, copy_bytes=128) as (_, source, _):
+        begun = time.time_ns()
+        frames_from(routed, "lan", "lan0", [long])
+        frames_from(routed, "wan", "wan0", [back])
+        seen = []
+
+        def take(batch: FrameBatch) -> None:
+            seen.extend(f.copy() for f in batch.frames if f["number"] > QUEUED)
+
+        read_until(source.batches(), take, lambda: len(seen) == 2)
+        by_direction = {Direction(frame["direction"]): frame for frame in seen}
+        out, home = by_direction[Direction.HOST], by_direction[Direction.OUTGOING]
+        assert out["caplen"] == 14 + 128 and out["wirelen"] == 14 + len(long)
+        assert home["caplen"] == home["wirelen"] == 14 + len(back)
+        for frame in seen:
+            assert begun - 1000 <= frame["timestamp_ns"] <= time.time_ns()
+
+
+def test_dropped_packets_do_not_arrive_and_others_do(routed: Network) -> None:
+    packets = conversation(to_wan=True)
+    doomed = {key_of(packet) for packet in packets[::2]}
+    with own_arrivals(routed, "wan") as raw, inline(routed) as (_, source, _):
+        frames_from(routed, "lan", "lan0", packets)
+
+        def take(batch: FrameBatch) -> None:
+            for frame in batch.frames:
+                number = int(frame["number"])
+                if number in source.held:
+                    drop = key_of(source.held[number].payload) in doomed
+                    source.verdict([number], drop=drop)
+
+        def done() -> bool:
+            counts = source.counters()
+            return counts["queue_accepted"] + counts["queue_dropped"] >= len(packets)
+
+        read_until(source.batches(), take, done)
+        kept = {key_of(packet) for packet in packets} - doomed
+        assert arrived(raw, len(kept)) == kept
+        assert source.counters()["queue_dropped"] == len(doomed)
+
+
+def test_arp_and_what_is_for_the_gateway_come_from_the_ring(routed: Network) -> None:
+    with inline(routed) as (live, source, rule):
+        judge = Judge(live.host())
+        seen: list[bytes] = []
+        ping = subprocess.Popen(
+            routed.command("lan", "ping", "-n", "-c", "1", "-w", "60", "192.0.2.1"),
+            stdout=subprocess.DEVNULL,
+        )
+
+        def take(batch: FrameBatch) -> None:
+            judge.take(batch)
+            for frame in batch.frames:
+                assert frame["number"] < QUEUED
+                start = int(frame["offset"])
+                seen.append(batch.data[start + 12 : start + 24].tobytes())
+
+        def done() -> bool:
+            kinds = {frame[:2] for frame in seen}
+            return {b"\x08\x06", b"\x08\x00"} <= kinds and Outcome.OWN in judge.outcomes
+
+        read_until(source.batches(), take, done)
+        assert ping.wait(60) == 0
+        assert rule.counters()["rule_queued"] == 0
+
+
+def test_flows_judged_clean_pass_beside_the_queue_until_taken_back(routed: Network) -> None:
+    ports = (40_001, 443)
+    flow = (LAN4, 40_001, socket.inet_aton("198.51.100.77"), 443)
+    reply = ipv4(6, tcp((443, 40_001), 0x18, b"x"), to_wan=False, ident=3)
+    data = [ipv4(6, tcp(ports, 0x18, b"x"), to_wan=True, ident=i) for i in (1, 2)]
+    end = ipv4(6, tcp(ports, 0x11), to_wan=True, ident=4)
+    with own_arrivals(routed, "wan") as wan, inline(routed) as (_, source, rule):
+        rule.pass_by([flow], for_s=600)
+        frames_from(routed, "wan", "wan0", [reply])
+        frames_from(routed, "lan", "lan0", [data[0], end])
+        arrived(wan, 1)
+        assert rule.counters() == {"rule_queued": 1, "rule_clean": 2}, "what ends it is seen"
+        rule.judge_again([flow, flow])
+        frames_from(routed, "lan", "lan0", [data[1]])
+        read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 2)
+        rule.pass_by([flow], for_s=600)
+        rule.judge_all_again()
+        frames_from(routed, "lan", "lan0", [data[1]])
+        read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 3)
+        source.verdict(list(source.held))
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+def test_a_full_queue_does_as_it_is_told(routed: Network, fail_open: bool) -> None:
+    packets = [ipv4(ICMP, icmp(8, b"p"), to_wan=True, ident=i) for i in range(1, 61)]
+    with (
+        own_arrivals(routed, "wan") as wan,
+        inline(routed, length=16, fail_open=fail_open) as (_, source, rule),
+    ):
+        frames_from(routed, "lan", "lan0", packets)
+        wait_for(lambda: rule.counters()["rule_queued"] == 60)
+        read_until(source.batches(), lambda batch: None, lambda: len(source.held) >= 16)
+        counts = source.counters()
+        if fail_open:
+            assert len(arrived(wan, 44)) == 44
+            assert counts["queue_full"] == 0
+        else:
+            assert counts["queue_full"] == 44
+        source.verdict(list(source.held))
+        assert len(arrived(wan, 16)) == 16
+
+
+def test_who_is_killed_leaves_traffic_flowing_and_the_next_one_takes_over(routed: Network) -> None:
+    program = (
+        "import time; from ids_appliance import assemble; "
+        "from ids_appliance.capture.nfqueue import QueueOptions; "
+        "from ids_appliance.enforce.queue_rule import QueueRule; "
+        f"live = assemble.live(['lan0'], inline=assemble.Queued(QueueOptions(number={QUEUE}), "
+        f"time.time_ns, tuple)); QueueRule({QUEUE}, max_clean=64).install(['lan0']); "
+        "print('ready', flush=True); time.sleep(600)"
+    )
+    one = subprocess.Popen(
+        routed.command("gw", sys.executable, "-c", program), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert one.stdout.readline() == "ready\n"
+        with routed.inside("gw"), pytest.raises(InlineError, match="another gateway|held by"):
+            assemble.live(
+                ["lan0"], inline=assemble.Queued(QueueOptions(number=QUEUE), time.time_ns, tuple)
+            )
+        with routed.inside("gw"), pytest.raises(InlineError, match="another gateway"):
+            QueueRule(QUEUE, max_clean=64).install(["lan0"])
+    finally:
+        one.kill()
+        one.wait()
+        one.stdout.close()
+    with routed.inside("gw"):
+        wait_for(lambda: not holder(QUEUE) or time.sleep(0.01))
+        assert f"table inet {TABLE}" in Nft().run("list tables")
+    with own_arrivals(routed, "wan") as wan:
+        frames_from(routed, "lan", "lan0", conversation(to_wan=True)[:4])
+        assert len(arrived(wan, 4)) == 4
+    with inline(routed) as (_, source, rule):
+        frames_from(routed, "lan", "lan0", conversation(to_wan=True)[:4])
+        read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 4)
+        rule.remove()
+        source.drain()
+        assert source.counters()["queue_accepted"] == 4
+        assert TABLE not in Nft().run("list tables")
+
+
+def test_rules_of_others_are_left_alone(routed: Network) -> None:
+    with routed.inside("gw"):
+        nft = Nft()
+        nft.run(f"table inet {TABLE} {{ chain mine {{\n}}\n}}\ntable inet other {{\n}}")
+        with pytest.raises(InlineError, match="not ours"):
+            QueueRule(QUEUE, max_clean=64).install(["lan0"])
+        assert not remove(nft)
+        assert "chain mine" in nft.run(f"list table inet {TABLE}")
+        nft.run(f"delete table inet {TABLE}")
+        rule = QueueRule(QUEUE, max_clean=64)
+        rule.install(["lan0"])
+        assert rule.stands() and rule.remove() and not rule.stands()
+        assert nft.run("list tables").split() == ["table", "inet", "other"]
+        assert kernel_counts(QUEUE)["queue_put"] == 0
+
+
+def test_without_the_package_one_line_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "netfilterqueue", None)
+    with pytest.raises(InlineError) as caught:
+        assemble.live(["lo"], inline=assemble.Queued(QueueOptions(), time.time_ns, tuple))
+    said = str(caught.value)
+    assert "libnetfilter-queue-dev" in said and "ids-appliance[gateway]" in said
+    assert "\n" not in said
