@@ -1,6 +1,7 @@
 """The settings of [tc]: who waits for whom where a link is full."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Final
 
 from msgspec import Meta
 
@@ -8,6 +9,13 @@ from ids_appliance.config.terms import Section
 
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 CodePoint = Annotated[int, Meta(ge=0, le=63)]
+
+
+AUTO: Final = "auto"
+AUTO_SHARE: Final = 0.95
+LEAST: Final = 64_000
+MOST: Final = 400_000_000_000
+_UNITS: Final = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 
 
 class Tc(Section, frozen=True, forbid_unknown_fields=True):
@@ -28,3 +36,17 @@ class Tc(Section, frozen=True, forbid_unknown_fields=True):
     """Prioritised, at either end: DNS, NTP, CoAP."""
     all_tcp: bool = False
     """All TCP is prioritised, and nothing else by port or code point."""
+
+
+def rate(text: str) -> int:
+    """Return bits a second of a rate such as "18mbit", 0 for "auto". Raises ValueError."""
+    if text == AUTO:
+        return 0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([kmg]bit)", text)
+    bits = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if not LEAST <= bits <= MOST:
+        raise ValueError(
+            f'{text!r} is no rate of a link: write "900 kbit", "18 mbit" or "1 gbit" (64 kbit at '
+            'least), or "auto"'
+        )
+    return bits

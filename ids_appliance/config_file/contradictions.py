@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from ids_appliance.config import Config
+from ids_appliance.config.priorities import rate
 from ids_appliance.config_file import paper, texts
 
 
@@ -14,7 +15,7 @@ def contradictions(config: Config) -> list[str]:
 
     Looks at the machine for one thing only: whether `group` exists.
     """
-    checks = (_top, _texts, _trigger, _window, _policy, _enforce, _classifier)
+    checks = (_top, _texts, _trigger, _window, _policy, _enforce, _tc, _classifier)
     return [line for check in checks for line in check(config)]
 
 
@@ -119,13 +120,31 @@ def _policy(config: Config) -> Iterator[str]:
 
 def _enforce(config: Config) -> Iterator[str]:
     enforce = config.enforce
-    if enforce.ceiling == "deprioritise":
-        yield 'enforce.ceiling = "deprioritise" needs tc, which is not there yet: use "observe"'
+    if enforce.ceiling == "deprioritise" and (why := _no_classes(config)):
+        yield f'enforce.ceiling = "deprioritise" {why}'
     yield from _refused("enforce.ceilings", enforce.ceilings, texts.device)
     for who, ceiling in enforce.ceilings.items():
-        if ceiling == "deprioritise":
-            yield f"enforce.ceilings: {who!r}: deprioritise needs tc, which is not there yet"
+        if ceiling == "deprioritise" and (why := _no_classes(config)):
+            yield f"enforce.ceilings: {who!r}: deprioritise {why}"
     yield from _openflow(config)
+
+
+def _no_classes(config: Config) -> str:
+    """Return why nobody can be deprioritised, "" where somebody can."""
+    if config.enforce.backend == "openflow":
+        return 'needs enforce.backend = "nftables": a switch has no queue for it'
+    if not config.tc.rates:
+        return 'needs traffic classes: name what the links carry, [tc.rates] wan0 = "18 mbit"'
+    return ""
+
+
+def _tc(config: Config) -> Iterator[str]:
+    yield from _refused("tc.rates", config.tc.rates, texts.interface)
+    for name, text in config.tc.rates.items():
+        try:
+            rate(text)
+        except ValueError as error:
+            yield f"tc.rates.{name}: {error}"
 
 
 def _openflow(config: Config) -> Iterator[str]:

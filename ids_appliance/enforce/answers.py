@@ -24,7 +24,7 @@ def refusal(
 def nothing_asked(decision: Decision) -> Applied:
     """Return the answer where a response has no place in the kernel or the switch."""
     if decision.response is Response.DEPRIORITISE:
-        return Applied(decision, False, "needs tc, not there yet")
+        return Applied(decision, False, "needs traffic classes, and there are none: [tc] rates")
     return Applied(decision, True, "observed only")
 
 

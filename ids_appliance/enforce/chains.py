@@ -10,6 +10,7 @@ from typing import Final
 
 from ids_appliance.config import Enforce
 from ids_appliance.enforce.elements import quoted
+from ids_appliance.enforce.marks import TrafficClass, statement
 from ids_appliance.enforce.protected import ProtectedSets
 
 _FLAGS: Final = "tcp flags & (fin | syn | rst | ack)"
@@ -17,6 +18,7 @@ _SOURCE: Final = {4: "ip saddr", 6: "ip6 saddr"}
 _VICTIM: Final = {4: "ip daddr . tcp dport", 6: "ip6 daddr . tcp dport"}
 _ANSWERER: Final = {4: "ip saddr . tcp sport", 6: "ip6 saddr . tcp sport"}
 _SENDER: Final = {4: "ip saddr", 6: "ip6 saddr & ffff:ffff:ffff:ffff::"}
+_TO: Final = {4: "ip daddr", 6: "ip6 daddr & ffff:ffff:ffff:ffff::"}
 _BRIDGED: Final = "ether daddr != @own_macs"
 """What is addressed to us is routed, and met in the other table."""
 _DISCOVERY: Final = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert }"
@@ -38,6 +40,8 @@ class Layout:
     resets: bool
     owner: str
     """Comment of the set `owner`."""
+    classed: tuple[str, ...] | None = None
+    """Interfaces on which traffic classes stand; None: nobody can be deprioritised."""
 
 
 def chain_of(port: str) -> str:
@@ -57,6 +61,8 @@ def ports_chains(layout: Layout) -> list[str]:
     chains += [
         _dropping(name, beyond=True) for name in ("wan_quarantine", "wan_limited", "wan_unverified")
     ]
+    classed = bool(layout.classed)
+    chains += _suspects_at_ports(layout) if classed else []
     for family, sender in _SENDER.items():
         routers = "iifname . ether saddr @routers"
         chains += [_from_beyond(family), *_openings(layout.enforce, family), *_flooded(family)]
@@ -77,8 +83,9 @@ def ports_chains(layout: Layout) -> list[str]:
             chains += [_half_open(family), _chain(f"answer{family}", [answer])]
             verdicts += f", 0x12 : jump answer{family}"
         one.append(f"{_FLAGS} vmap {{ {verdicts} }}")
-        chains.append(_chain(f"ipv{family}", one))
+        chains.append(_chain(f"ipv{family}", [*_at_port(layout, family), *one]))
     screen = [
+        *(("iifname . ether saddr @lan_suspect jump lan_suspect",) * classed),
         "iifname . ether saddr @lan_quarantine jump lan_quarantine",
         "iifname . ether saddr @lan_limited jump lan_limited",
         "meta protocol vmap { ip : jump ipv4, ip6 : jump ipv6 }",
@@ -116,8 +123,10 @@ def hosts_chains(layout: Layout) -> list[str]:
         if layout.resets:
             chains.append(_half_open(family))
             answers.append(f"{_ANSWERER[family]} @flood{family} jump half_open{family}")
+    classed = bool(layout.classed)
     arriving = [
         'iifname "lo" accept',
+        *(("meta nfproto vmap { ipv4 : jump suspects4, ipv6 : jump suspects6 }",) * classed),
         "iifname != @owner meta nfproto vmap { ipv4 : jump beyond4, ipv6 : jump beyond6 }",
         f"{_FLAGS} == syn jump opening",
     ]
@@ -126,6 +135,7 @@ def hosts_chains(layout: Layout) -> list[str]:
     answered = [f"{_FLAGS} == (syn | ack) jump answer"]
     tracked = ["ct state vmap { new : jump new, established : jump established }"]
     chains += [
+        *(_suspects_beyond() if classed else []),
         _chain("opening", opening),
         _chain("unverified", unverified),
         _chain("proving", proving),
@@ -170,6 +180,44 @@ def _dropping(name: str, *, beyond: bool) -> str:
     matches = (_DISCOVERY, f"udp sport . udp dport {{ {ports} }}")
     kept = [f"{match} limit rate 10/second burst 10 packets return" for match in matches]
     return _chain(name, [*_spared(beyond=beyond), *kept, f"counter name {name} drop"])
+
+
+def _marking(name: str, *, beyond: bool) -> str:
+    return _chain(name, [*_spared(beyond=beyond), statement(TrafficClass.SUSPECT)])
+
+
+def _suspects_at_ports(layout: Layout) -> list[str]:
+    """Chains for whoever is deprioritised on a captured port: what comes from him, and what is for
+    him where it leaves (his MAC is not known before)."""
+    rules = ["oifname . ether daddr @lan_suspect jump towards"]
+    rules += [f"oifname . {receiver} @lan_suspect{n} jump towards" for n, receiver in _TO.items()]
+    spared = [f"{source} @protected_anywhere{n} return" for n, source in _SOURCE.items()]
+    chains = [_marking("lan_suspect", beyond=False), _marking("wan_suspect", beyond=True)]
+    chains += [_chain("towards", [*spared, statement(TrafficClass.SUSPECT)])]
+    chains += [_chain("out", rules)]
+    for port in layout.ports:
+        if port in (layout.classed or ()):
+            hook = f"type filter hook egress device {quoted(port)} priority -500; policy accept;"
+            chains.append(f"chain out_{chain_of(port)} {{ {hook} jump out; }}")
+    return chains
+
+
+def _at_port(layout: Layout, family: int) -> list[str]:
+    """Rules that mark who is deprioritised by address, in the path of a captured port."""
+    if not layout.classed:
+        return []
+    rules = [f"iifname . {_SENDER[family]} @lan_suspect{family} jump lan_suspect"]
+    return rules + (_beyond(family) if layout.protected.routers else [])
+
+
+def _beyond(family: int) -> list[str]:
+    both = (_SENDER[family], _TO[family])
+    return [f"{one} @wan_suspect{family} jump wan_suspect" for one in both]
+
+
+def _suspects_beyond() -> list[str]:
+    chains = [_chain(f"suspects{family}", _beyond(family)) for family in _SENDER]
+    return [_marking("wan_suspect", beyond=True), *chains]
 
 
 def _openings(enforce: Enforce, family: int) -> list[str]:

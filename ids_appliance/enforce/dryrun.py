@@ -26,6 +26,7 @@ class DryRunEnforcer:
         above: Sequence[str] = (),
     ) -> None:
         self._names: tuple[str, ...] = ()
+        self._classes = False
         self.set_interfaces(interfaces, above=above)
         self._protected = protected
         self._note = on_note
@@ -46,6 +47,10 @@ class DryRunEnforcer:
         for name in (*names, *above):
             quoted(name)
         self._names = tuple(names)
+
+    def set_classes(self, names: Sequence[str]) -> None:
+        """Let senders be deprioritised, as if classes stood on these interfaces."""
+        self._classes = bool(names)
 
     def set_proven(self, addresses: Iterable[bytes]) -> None:
         """Exempt senders from limits that nobody enforces here."""
@@ -87,7 +92,9 @@ class DryRunEnforcer:
     def _one(self, decision: Decision) -> Applied:
         subject = decision.subject
         try:
-            found = tuple(places(subject, decision.response, routed_ports=False))
+            found = tuple(
+                places(subject, decision.response, routed_ports=False, classes=self._classes)
+            )
             why = refusal(decision, captured=self._names, protected=self._protected)
         except EnforceError as error:
             why = str(error)

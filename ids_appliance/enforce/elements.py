@@ -7,6 +7,7 @@
                                           router on a bridge        wan_limited4|6
     address beyond us, perhaps forged     the same                  wan_unverified4|6
     victim and port of a spoofed flood    flood4|6                  flood4|6
+    deprioritised: on a port, beyond us   lan_suspect, ...          wan_suspect4|6
 
 IPv6 senders are /64 networks: the element is the network's first address.
 """
@@ -24,8 +25,8 @@ PORTS: Final = "netdev ids_ports"
 HOSTS: Final = "inet ids_hosts"
 TABLES: Final = (PORTS, HOSTS)
 
-_LAN: Final = ("lan_quarantine", "lan_limited")
-_WAN: Final = ("wan_quarantine", "wan_limited", "wan_unverified")
+_LAN: Final = ("lan_quarantine", "lan_limited", "lan_suspect")
+_WAN: Final = ("wan_quarantine", "wan_limited", "wan_unverified", "wan_suspect")
 SETS: Final = {
     PORTS: (
         *_LAN,
@@ -90,24 +91,31 @@ def pool(subject: Subject) -> str:
 _SIZES: Final = {Kind.MAC: (6,), Kind.IPV4: (4,), Kind.IPV6: (8,), Kind.FLOOD: (4, 16)}
 
 
-def places(subject: Subject, response: Response, *, routed_ports: bool) -> list[Place]:
-    """Return the elements that make a decision hold; none below RATE_LIMIT.
+def places(
+    subject: Subject, response: Response, *, routed_ports: bool, classes: bool = False
+) -> list[Place]:
+    """Return the elements that make a decision hold; none below RATE_LIMIT, with `classes` none
+    below DEPRIORITISE.
 
     routed_ports: there are routers on captured ports, so senders beyond us come in there as well.
+    classes: packets can be made to wait (tc). A flood has no senders who could.
     Raises EnforceError for a subject that names nobody.
     """
     if len(subject.value) not in _SIZES[subject.kind]:
         raise EnforceError(f"{subject.kind} of {len(subject.value)} bytes")
     if subject.kind is Kind.MAC and not subject.interface:
         raise EnforceError("a MAC without its interface")
-    if response < Response.RATE_LIMIT:
+    suspect = response is Response.DEPRIORITISE and classes and subject.kind is not Kind.FLOOD
+    if response < Response.RATE_LIMIT and not suspect:
         return []
     family = 4 if len(subject.value) == 4 else 6
     where = pool(subject)
     if where == "flood":
         key = f"{address_text(subject.value)} . {subject.port}"
         return [Place(table, f"flood{family}", key) for table in TABLES]
-    if where == "unverified":
+    if suspect:
+        name = "lan_suspect" if where == "lan" else "wan_suspect"
+    elif where == "unverified":
         name = "wan_unverified"
     else:
         name = where + ("_quarantine" if response is Response.QUARANTINE else "_limited")

@@ -42,6 +42,8 @@ class Installation:
         self.capabilities = Capabilities()
         self.protected = protected
         self.names: tuple[str, ...] = ()
+        self.classed: tuple[str, ...] | None = None
+        """Interfaces on which traffic classes stand; None: nobody can be deprioritised."""
         self._above: tuple[str, ...] = ()
         self.capture(interfaces, above=above)
         self._present: dict[str, int] = {}
@@ -84,6 +86,7 @@ class Installation:
             self._enforce.synproxy and self.capabilities.synproxy,
             self.capabilities.resets,
             this_process(SCHEMA).text(),
+            self.classed,
         )
         self._tables.make(layout, elements)
         self._dropped_before = {}

@@ -1,13 +1,18 @@
 """Everything of ours in the kernel in, nothing of it out; also when no gateway runs any more."""
 
 from ids_appliance.enforce.nft import Nft
+from ids_appliance.enforce.queue_rule import TABLE, remove
 from ids_appliance.enforce.tables import Tables
+from ids_appliance.enforce.tc import remove_classes
 
 
 def remove_all() -> list[str]:
-    """Remove our tables from this network namespace in one transaction; return their names.
+    """Remove our tables, those of decisions in one transaction, and traffic classes from this network namespace;
+    return their names.
 
-    A table of our name that is not ours stays. No setting outside the tables is ever changed, so
+    A table of our name that is not ours stays. No setting outside of them is ever changed, so
     there is nothing else to put back. Raises EnforceError, PermissionMissing.
     """
-    return Tables(Nft()).remove()
+    nft = Nft()
+    inline = [f"inet {TABLE}"] if remove(nft) else []
+    return [*inline, *Tables(nft).remove(), *remove_classes()]

@@ -18,7 +18,9 @@ Design:
     untouched. Elsewhere a first SYN is noted and dropped, its repetition (RFC 6298: after 1 s)
     passes; random senders never repeat themselves; proven senders pass at once. IPv6 is elsewhere:
     Linux 6.18 drops its SYNs in synproxy where no hardware has verified their checksum.
- e) Half-open connections of before the decision would keep the victim's backlog full for a minute:
+ e) Who is deprioritised gets a mark where he comes in, and what is for him where it leaves: the
+    table of classes (tc_table.py) puts both into the last queue.
+ f) Half-open connections of before the decision would keep the victim's backlog full for a minute:
     its repeated SYN+ACKs to whom nobody let through are answered with a reset. Until they have
     been repeated (`fresh`, 0.9 s) no SYN passes: one that synproxy sends and the victim drops is
     sent again only when the client probes the closed window, 3 s later, while a client that got
@@ -32,7 +34,7 @@ from ids_appliance.config import Enforce
 from ids_appliance.enforce.chains import Layout, hosts_chains, ports_chains
 from ids_appliance.enforce.elements import PORTS, SETS, quoted
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Of the tables' structure; tables of another one are rebuilt."""
 COUNTERS: Final = (
     "lan_quarantine",
@@ -78,6 +80,8 @@ def capacity(enforce: Enforce, name: str) -> int:
         room = enforce.lan_set
     elif name.startswith("flood"):
         room = enforce.flood_set
+    elif "suspect" in name:
+        room = enforce.wan_set + enforce.unverified_set
     else:
         room = enforce.unverified_set if "unverified" in name else enforce.wan_set
     return int(room * _SLACK) + 64

@@ -52,8 +52,6 @@ class Book:
         self.clock = clock
         self.known_devices = 0
         """Set by the runtime: how many devices the protected side has."""
-        self.tc = False
-        """Somebody can deprioritise."""
         self.failing_closed = ""
         """Why whom a trigger names is limited at present although nobody can judge it
         (on_classifier_down, on_queue_full = "closed"); empty: not so."""

@@ -127,8 +127,7 @@ class Deciding(Book):
         if before is not None and (would, subject.proven) <= (before.would, before.subject.proven):
             return None
         if capped:
-            kind = "skipped" if "skipped" in capped else "capped"
-            self.note(kind, subject, f"no more than {name(would)}: {capped}")
+            self.note("capped", subject, f"no more than {name(would)}: {capped}")
         held = self._held_back(subject, would)
         if held and before is not None and before.enforced:
             before.would = would  # said once; what stands keeps its time
@@ -168,8 +167,6 @@ class Deciding(Book):
         cap, text = min(caps, key=lambda pair: pair[0])
         if cap >= wanted.response:
             return wanted.response, wanted.why, ""
-        if cap is Response.DEPRIORITISE and not self.tc:
-            cap, text = Response.OBSERVE, f"{text}; deprioritise is skipped: tc is not there yet"
         return cap, f"{wanted.why}; no more than {name(cap)}: {text}", text
 
     def _held_back(self, subject: Subject, would: Response) -> str:

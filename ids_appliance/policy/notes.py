@@ -17,7 +17,7 @@ class Note:
     """One line for the event log."""
 
     kind: str
-    """refused, capped, skipped, held, breaker, evicted, expired, state, enforce, pause, pin."""
+    """refused, capped, held, breaker, evicted, expired, state, enforce, pause, pin."""
     subject: Subject | None
     text: str
     timestamp_ns: int

@@ -180,6 +180,29 @@ def test_observing_lets_go(place: Subjects) -> None:
     assert made.reconcile().intended == 0 and made.counters()["elements_lan"] == 0
 
 
+def test_deprioritised_where_classes_stand_and_refused_elsewhere(place: Subjects) -> None:
+    made = place.make()
+    decisions = [decide(subject, Response.DEPRIORITISE) for subject in EVERY]
+    assert all("needs traffic classes" in a.note for a in made.apply(decisions) if not a.done)
+    assert not any(a.done for a in made.apply(decisions))
+    if isinstance(made, OpenFlowEnforcer):
+        return  # a switch has no such queues
+    made.set_classes(("lan0",))
+    answers = made.apply([*decisions, decide(Subject(Kind.MAC, ROUTER, "lan0"))])
+    floods = [a.decision.subject.kind is Kind.FLOOD for a in answers[:-1]]
+    assert [a.done for a in answers] == [not flood for flood in floods] + [False]
+    made.settle()
+    state = made.reconcile()
+    assert (state.intended, state.found, state.foreign) == (len(EVERY) - 2, len(EVERY) - 2, 0)
+    # Up, and down again: a sender stands once.
+    for response in (Response.QUARANTINE, Response.DEPRIORITISE):
+        assert made.apply([decide(mac(1), response)])[0].done
+        state = made.reconcile()
+        assert (state.intended, state.found, state.foreign) == (len(EVERY) - 2,) * 2 + (0,)
+    made.release([mac(1)])
+    assert made.reconcile().intended == len(EVERY) - 3
+
+
 @pytest.mark.parametrize(
     "subject",
     [
