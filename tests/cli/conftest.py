@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import ids_appliance
 from ids_appliance.classify.bundle import save_bundle
+from ids_appliance.cli import main
 from tests.cli.asked import asked
 
 
@@ -25,7 +27,25 @@ def model(small_bundle, tmp_path_factory):
 
 @pytest.fixture
 def ids():
-    """Run the command in a process of its own; returns the finished process."""
+    """Run the command in this process, which saves half a second a call; returns what came of it.
+
+    An exception that the command does not turn into a line is the test's.
+    """
+
+    def run(*arguments):
+        done = CliRunner().invoke(
+            main, list(map(str, arguments)), prog_name="ids-appliance", catch_exceptions=False
+        )
+        return subprocess.CompletedProcess(
+            arguments, done.exit_code, done.stdout_bytes, done.stderr_bytes
+        )
+
+    return run
+
+
+@pytest.fixture
+def started():
+    """Run the command as people do, in a process of its own; returns the finished process."""
 
     def run(*arguments, stdin=None, **options):
         command = [sys.executable, "-m", "ids_appliance", *map(str, arguments)]
@@ -40,8 +60,8 @@ def ids():
 def refused(ids):
     """Run the command and insist on one clear line and exit code 2; returns the line."""
 
-    def run(*arguments, **options):
-        done = ids(*arguments, **options)
+    def run(*arguments):
+        done = ids(*arguments)
         assert done.returncode == 2, (done.returncode, done.stderr)
         text = done.stderr.decode()
         assert "Traceback" not in text

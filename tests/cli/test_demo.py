@@ -17,8 +17,8 @@ from ids_appliance.lab.namespaces import PREFIX, present, sweep
 from tests.net.namespaces import require
 
 
-def test_the_recorded_demo_agrees_and_leaves_nothing_running(ids, model, tmp_path):
-    done = ids("demo", "--recorded", "--model", model, "--out", tmp_path / "out")
+def test_the_recorded_demo_agrees_and_leaves_nothing_running(started, model, tmp_path):
+    done = started("demo", "--recorded", "--model", model, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert text.count("bit for bit") == 3
@@ -30,12 +30,12 @@ def test_the_recorded_demo_agrees_and_leaves_nothing_running(ids, model, tmp_pat
     assert not [c for c in running if str(model) in c and "classifier" in c]
 
 
-def test_where_it_cannot_be_live_it_says_why_and_judges_the_recorded_attack(ids, model, tmp_path):
+def test_where_it_cannot_be_live_it_says_why_and_judges_a_recording(started, model, tmp_path):
     for tool in ("ip", "unshare", "timeout"):
         if where := shutil.which(tool):
             (tmp_path / tool).symlink_to(where)
     environment = os.environ | {"PATH": str(tmp_path)}
-    done = ids("demo", "--model", model, "--out", tmp_path / "out", env=environment)
+    done = started("demo", "--model", model, "--out", tmp_path / "out", env=environment)
     assert done.returncode == 0, done.stderr
     first = done.stdout.decode().splitlines()[0]
     assert first.startswith("No live demo here: ") and "A recorded attack instead" in first

@@ -13,8 +13,8 @@ def rows_of(done):
     return list(csv.reader(io.StringIO(done.stdout.decode())))
 
 
-def test_columns_are_the_frame_and_the_schema_in_order(ids, capture):
-    done = ids("features", capture, "--format", "csv")
+def test_columns_are_the_frame_and_the_schema_in_order(started, capture):
+    done = started("features", capture, "--format", "csv")
     assert done.returncode == 0
     rows = rows_of(done)
     assert rows[0] == ["frame", *FEATURE_NAMES]
@@ -60,8 +60,8 @@ def test_jsonl_says_the_same(ids, capture):
     assert [str(v) for v in list(first.values())[1:]] == row
 
 
-def test_a_capture_from_standard_input(ids, capture):
-    done = ids("features", "-", stdin=capture.read_bytes())
+def test_a_capture_from_standard_input(ids, started, capture):
+    done = started("features", "-", stdin=capture.read_bytes())
     assert done.stdout == ids("features", capture).stdout
 
 

@@ -84,7 +84,7 @@ def test_tls_is_not_left_out_by_accident(refused, capture):
     assert "--plaintext" in refused("predict", capture, "--node", "127.0.0.1:9")
 
 
-def test_a_damaged_bundle_is_one_line(refused, capture, model, tmp_path):
+def test_a_damaged_bundle_is_one_line(refused, started, capture, model, tmp_path):
     broken = tmp_path / "broken"
     broken.mkdir()
     for file in model.iterdir():
@@ -92,3 +92,7 @@ def test_a_damaged_bundle_is_one_line(refused, capture, model, tmp_path):
         (broken / file.name).write_bytes(content[:-40] if file.suffix == ".npz" else content)
     assert str(broken) in refused("predict", capture, "--model", broken)
     assert "no/such" in refused("predict", capture, "--model", "no/such")
+    # The same in a process of its own: the line, and nothing else.
+    done = started("predict", capture, "--model", "no/such")
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
+    assert done.stderr.startswith(b"Error: ") and not done.stdout
