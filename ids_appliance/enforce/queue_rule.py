@@ -105,7 +105,7 @@ class QueueRule:
     def counters(self) -> dict[str, int]:
         """Return the rule's totals: packets that were to be queued, packets beside the queue."""
         now = self._counted()
-        return {f"rule_{name}": self._before[name] + now[name] for name in self._before}
+        return {f"forward_{name}": self._before[name] + now[name] for name in self._before}
 
     # -------------------------------------------------------------------------------------------
 

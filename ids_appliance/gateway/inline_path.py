@@ -151,7 +151,7 @@ class Inlined(Tapped):
             self._order(self._install)
 
     def counters(self) -> dict[str, int]:
-        """Return totals by name. rule_queued = queue_received + what passed the queue unjudged
+        """Return totals by name. forward_queued = queue_received + what passed the queue unjudged
         (nobody there, or full and open) + what it dropped."""
         return self.verdicts.counters() | self.rule.counters()
 
