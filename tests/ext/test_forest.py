@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ids_appliance._forest import ARRAYS, Forest
 from tests.bundles import random_arrays, random_rows
+from tests.examples import examples
 from tests.reference import forest as twin
 
 SHAPES = [
@@ -161,7 +162,7 @@ def test_names_are_exact():
         Forest(arrays)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(data=st.data())
 def test_random_damage_is_refused_or_harmless(data):
     arrays = random_arrays(data.draw(st.integers(0, 20)), n_trees=3, n_leaves=12)

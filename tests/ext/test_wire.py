@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ids_appliance import _wire as wire
 from ids_appliance.schema import FEATURES, SCHEMA_HASH
 from ids_appliance.types import Grid
+from tests.examples import examples
 
 WIDTHS = tuple(f.width for f in FEATURES)
 GRID = Grid(
@@ -384,7 +385,7 @@ def test_garbage_is_a_wire_error_or_nothing(from_node, pieces):
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=4),
     st.integers(1, 100),
 )
-@settings(deadline=None, max_examples=400)
+@examples(400)
 def test_damaged_messages_are_a_wire_error_or_a_message(which, changes, step):
     from_node, message = which
     damaged = bytearray(message * 2)
@@ -394,7 +395,7 @@ def test_damaged_messages_are_a_wire_error_or_a_message(which, changes, step):
 
 
 @given(st.booleans(), st.integers(1, 9), st.integers(0, 3), st.binary(max_size=400))
-@settings(deadline=None, max_examples=400)
+@examples(400)
 def test_garbage_in_a_good_header(from_node, kind, flags, payload):
     survive(decoder(from_node), [framed(kind, payload, flags=flags)])
 

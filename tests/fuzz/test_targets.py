@@ -1,10 +1,11 @@
-"""The fuzzers' targets without the fuzzer: their seeds, and a few hundred damaged ones."""
+"""The fuzzers' targets without the fuzzer: their seeds, and some damaged ones."""
 
 import importlib
 import random
 
 import pytest
 
+from tests.examples import examples
 from tests.fuzz.run import TARGETS
 
 
@@ -28,5 +29,5 @@ def test_target_finds_nothing(name: str) -> None:
     rng, seeds = random.Random(name), list(target.seeds())
     for seed in seeds:
         target.fuzz(seed)
-    for _ in range(400):
+    for _ in range(examples(400).max_examples):
         target.fuzz(damaged(rng, rng.choice(seeds)))
