@@ -5,7 +5,9 @@ The tree is the lower layer of an overlay, so a host costs no copy and cannot ch
 
 import contextlib
 import os
+import select
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -70,35 +72,50 @@ class Machine:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
 
     def _start(self) -> None:
-        with (self._place / "console").open("wb") as log:
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context((self._place / "console").open("wb"))
+            told = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            told.bind(str(self._place / "told"))
             self._boot = subprocess.Popen(
                 ["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]
                 + ["--capability=CAP_NET_ADMIN", f"--machine=ids-{self.name}"]
                 + [f"--network-namespace-path=/run/netns/{self.namespace}", "--console=pipe"]
                 + [f"--directory={self.root}", "--resolv-conf=off", "--timezone=off"]
-                + self._device,
+                + ["--notify-ready=yes", *self._device],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # Its own network's settings are a host's to change, this machine's are not.
-                env={**os.environ, "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},
+                env={
+                    **os.environ,
+                    # Its own network's settings are a host's to change, this machine's are not.
+                    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+                    "NOTIFY_SOCKET": str(self._place / "told"),
+                },
             )
-        end = time.monotonic() + BOOT_S
-        while time.monotonic() < end:
-            if self._boot.poll() is not None:
-                break
-            found = subprocess.run(
-                ["pgrep", "--parent", str(self._boot.pid)], capture_output=True, text=True
-            )
-            self._init = found.stdout.strip()
-            # `--wait` returns when the boot is over, whatever came of it; before dbus it fails.
-            if self._init and self.run("systemctl", "is-system-running", "--wait").returncode < 2:
-                if self.run("systemctl", "is-active", "ssh").returncode == 0:
-                    return
-            time.sleep(0.5)
-        text = (self._place / "console").read_text("utf-8", "replace")
-        raise RuntimeError(f"{self.name} did not boot: {text[-2000:]}")
+            booted = self._booted(told)
+        if not booted or self.run("systemctl", "is-active", "ssh").returncode:
+            text = (self._place / "console").read_text("utf-8", "replace")
+            raise RuntimeError(f"{self.name} did not boot: {text[-2000:]}")
+
+    def _booted(self, told: socket.socket) -> bool:
+        """Wait until its systemd says that everything is started (sd_notify(3)), or it is gone."""
+        assert self._boot is not None
+        gone = os.pidfd_open(self._boot.pid)
+        try:
+            end = time.monotonic() + BOOT_S
+            while (left := end - time.monotonic()) > 0:
+                ready, _, _ = select.select([told, gone], [], [], left)
+                if told not in ready:
+                    break
+                lines = told.recv(4096).decode().splitlines()
+                said = dict(line.partition("=")[::2] for line in lines)
+                self._init = said.get("X_NSPAWN_LEADER_PID", self._init)
+                if said.get("READY") == "1":
+                    return bool(self._init)
+        finally:
+            os.close(gone)
+        return False
 
     def run(self, *words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
