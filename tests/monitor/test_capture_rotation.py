@@ -11,7 +11,6 @@ from ids_appliance.errors import CaptureError
 from ids_appliance.monitor.ownership import Caller
 from ids_appliance.monitor.rotation import Limits, Ring
 from tests.monitor.records import head, numbers, record, stream
-from tests.net.namespaces import require
 
 FILE_BYTES = 24 + 10 * 116
 """Ten records of 100 bytes."""
@@ -170,19 +169,6 @@ def test_an_interface_name_cannot_leave_the_directory(tmp_path: Path) -> None:
     one.close()
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     assert len(list((tmp_path / "in").glob("*.pcap"))) == 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB pages' worth: 256 KiB."""
-    require()
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 BIG = 24 + 32 * 1016
