@@ -33,7 +33,7 @@ Ports = tuple[int, int]
 
 @dataclass(frozen=True)
 class Case:
-    """A capture and what it is: (rule, key, seconds after START_S), in order of time."""
+    """A capture and what it is: (rule, key, seconds after START_S), in the order of its frames."""
 
     name: str
     frames: tuple[Sent, ...]
@@ -143,6 +143,15 @@ def floods() -> Iterator[Case]:
     yield Case("dos-served", spread(iter(served)))
     halves = [tcp((source(n), HOST), (1000 + n, 80), SYN, 4.0 + n * 0.002) for n in range(990)]
     yield Case("dos-across-a-border", tuple(halves[10:]))
+    # The clock is set back: counts and hold-downs begin anew, at the packets' own time.
+    turned = [
+        tcp((source(n), HOST), (1000 + n, 80), SYN, (12.5 if n < 520 else 1) + n % 520 * 0.002)
+        for n in range(1040)
+    ]
+    victim = "192.0.2.1:80"
+    yield Case("dos-set-back", tuple(turned), (("dos", victim, 13.498), ("dos", victim, 1.998)))
+    some = [tcp((source(n), HOST), (1000 + n, 80), SYN, 12.5 + n * 0.002) for n in range(300)]
+    yield Case("dos-set-back-between", (*some, *turned[520:820]))
 
 
 def scans() -> Iterator[Case]:
@@ -254,6 +263,10 @@ def spoofs() -> Iterator[Case]:
     yield Case("arp-claim", (greeting, claim), (("arp_spoof", "192.0.2.1", 0.5),))
     third = arp(2, THIRD_MAC, FORGED, OTHER, 0.5)
     yield Case("arp-third-mac", (greeting, third), (("arp_spoof", "192.0.2.1", 0.5),))
+    # Without a MAC of its own a frame accuses nobody, and rests on what it claims.
+    nobody = arp(2, bytes(6), FORGED, THIRD, 0)
+    late = arp(1, MAC, OWNER, router, 0.5)
+    yield Case("arp-without-a-mac", (nobody, late), (("arp_spoof", "192.0.2.1", 0.5),))
     bound = {"192.0.2.1": NAME}
     yield Case("arp-configured", (claim,), (("arp_spoof", "192.0.2.1", 0.5),), bound)
     yield Case("arp-renewed", (greeting, arp(2, MAC, OWNER, THIRD, 0.5)))

@@ -23,7 +23,7 @@ function spoofed(h: addr, w: Who, decisive: bool, why: string)
 		line$mac = w$mac;
 	if ( decisive && w$name != "" )
 		line$decisive = T;
-	fire(line);
+	fire(line, decisive);
 	}
 
 function owner_lives(h: addr, b: Binding, w: Who, unasked: bool)
@@ -48,6 +48,7 @@ function contested(h: addr, b: Binding, w: Who, mac: string, unasked: bool)
 	{
 	local certain = b$firm && ! b$disputed;
 	local first = b$rival != mac;
+	local mine = w$name == mac || w$name == "";
 	local lives = b$rival != "" && b$owner_seen && b$owner_at + alive > now;
 	local said = fmt("%s is claimed by %s, and belongs to %s", h, mac, b$mac);
 	b$rival = mac;
@@ -63,7 +64,7 @@ function contested(h: addr, b: Binding, w: Who, mac: string, unasked: bool)
 		if ( first || unasked )
 			spoofed(h, who_has("", h), F, said);
 		}
-	else if ( w$name != mac && certain )
+	else if ( ! mine && certain )
 		spoofed(h, w, T, said + "; the frame came from a third MAC");
 	else if ( lives && ! first && unasked && certain )
 		spoofed(h, w, T, said + ", which still uses it");
@@ -76,6 +77,8 @@ function contested(h: addr, b: Binding, w: Who, mac: string, unasked: bool)
 
 hook arp_claims(w: Who, h: addr, mac: string, unasked: bool)
 	{
+	# A frame that does not show its own MAC is taken for the claimed one's.
+	local mine = w$name == mac || w$name == "";
 	if ( arp_unsolicited == 0 )
 		return;
 	if ( is_own(h) && |own_macs| > 0 )
@@ -87,12 +90,12 @@ hook arp_claims(w: Who, h: addr, mac: string, unasked: bool)
 		}
 	if ( h !in bindings || ! holds(bindings[h]) )
 		{
-		if ( w$name == mac )
+		if ( mine )
 			bind(h, Binding($mac=mac, $seen=now, $firm=! unasked, $latest=mac));
 		return;
 		}
 	local b = bindings[h];
-	if ( b$mac != mac && ! b$firm && w$name == mac && ! unasked )
+	if ( b$mac != mac && ! b$firm && mine && ! unasked )
 		{ # It rested on replies that nobody asked for, and gives way.
 		spoofed(h, who_has("", h), F, fmt("%s is claimed by %s, and was by %s", h,
 		    mac, b$mac));
@@ -101,7 +104,7 @@ hook arp_claims(w: Who, h: addr, mac: string, unasked: bool)
 		}
 	else if ( b$mac != mac )
 		contested(h, b, w, mac, unasked);
-	else if ( w$name == mac )
+	else if ( mine )
 		owner_lives(h, b, w, unasked);
 	changed_hands(h, b, w, mac);
 	}
@@ -109,6 +112,7 @@ hook arp_claims(w: Who, h: addr, mac: string, unasked: bool)
 hook arp_unasked(w: Who)
 	{
 	if ( arp_unsolicited == 0
+	    || w$name == ""
 	    || ( w$name !in unasked_of && |unasked_of| >= max_keys ) )
 		return;
 	unasked_of[w$name] = w$name in unasked_of ? unasked_of[w$name] + 1 : 1;

@@ -57,7 +57,7 @@ event arp_request(mac_src: string, mac_dst: string, SPA: addr, SHA: string,
 			asked[TPA, SPA] = now;
 		else
 			overflow("arp");
-		if ( ! own )
+		if ( ! own && w$name != "" )
 			hook arp_asked(w, TPA);
 		}
 	if ( ! own )

@@ -66,6 +66,16 @@ hook rolled()
 		delete bindings[h];
 	}
 
+hook set_back()
+	{
+	for ( h, b in bindings )
+		{
+		b$seen = b$claimed = now;
+		b$owner_seen = b$accused = F;
+		b$window = 0;
+		}
+	}
+
 event zeek_init()
 	{
 	for ( h, mac in configured_bindings )

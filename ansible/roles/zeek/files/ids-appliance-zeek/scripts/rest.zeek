@@ -30,6 +30,11 @@ function lost_some(why: string)
 	    "%s: the rules that count answers rest", why)));
 	}
 
+hook set_back()
+	{
+	lost_in_window = window_number;
+	}
+
 # The mirror hands over, once a second, one new flow that is past its limit, under a MAC of its own.
 event new_connection(c: connection) &priority=10
 	{

@@ -35,8 +35,9 @@ export {
 
 	## Write a line, at once.
 	global put: function(line: Line);
-	## Write a trigger, unless one of its rule and key was written within the hold-down.
-	global fire: function(line: Line);
+	## Write a trigger, unless one of its rule and key was written within the hold-down; what is
+	## `loud` has one of its own.
+	global fire: function(line: Line, loud: bool &default=F);
 	## Say who did it, as far as is known.
 	global blame: function(line: Line, w: Who);
 	## A table is full: that is a trigger itself.
@@ -59,7 +60,7 @@ function put(line: Line)
 	Log::flush(LOG);
 	}
 
-function fire(line: Line)
+function fire(line: Line, loud: bool)
 	{
 	if ( now - held_since >= hold_down )
 		{
@@ -67,7 +68,6 @@ function fire(line: Line)
 		held = table();
 		held_since = now;
 		}
-	local loud = line?$decisive && line$decisive;
 	local last = double_to_time(0.0);
 	if ( [line$rule, line$key, loud] in held )
 		last = held[line$rule, line$key, loud];
@@ -81,6 +81,13 @@ function fire(line: Line)
 	held[line$rule, line$key, loud] = now;
 	line$ts = now;
 	put(line);
+	}
+
+hook set_back()
+	{
+	held = table();
+	held_before = table();
+	held_since = now;
 	}
 
 function blame(line: Line, w: Who)

@@ -61,6 +61,14 @@ function no_answer_came(a: Attempt)
 	settle(a, T);
 	}
 
+hook set_back()
+	{
+	pending = table();
+	pending_first = pending_next = 0;
+	opened = table();
+	opened_first = opened_next = 0;
+	}
+
 function pending_due(): time
 	{
 	while ( pending_first < pending_next )

@@ -14,7 +14,7 @@ export {
 
 	## Name the sender of a flow; the MAC where the frame's own is a device's.
 	global who_is: function(h: addr, e: endpoint): Who;
-	## Name an ARP frame's.
+	## Name an ARP frame's; nobody where it shows no MAC.
 	global who_has: function(mac: string, h: addr): Who;
 	## An address as it stands before a port.
 	global place: function(h: addr, p: port): string;
@@ -41,6 +41,8 @@ function who_is(h: addr, e: endpoint): Who
 
 function who_has(mac: string, h: addr): Who
 	{
+	if ( mac == "00:00:00:00:00:00" )
+		return Who($name="", $h=h);
 	return Who($name=mac, $h=h, $mac=mac);
 	}
 
