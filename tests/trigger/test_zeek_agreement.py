@@ -4,6 +4,7 @@ import gzip
 import ipaddress
 import json
 import os
+import re
 import shutil
 import subprocess
 from contextlib import closing
@@ -24,6 +25,15 @@ from tests.trigger.zeek_cases import PACKAGE, START_S, TESTING, Case, cases, fil
 
 CASES = cases()
 IDENTITY = HostIdentity([GATEWAY_MAC], [GATEWAY4, GATEWAY6]).packed()
+KNOWN = {
+    # The owner is seen by what it sends beside ARP, which Zeek does not look at (docs/zeek.md).
+    "frowing33/arp_mitm.pcap.gz": ["- arp_spoof 10.2.1.51 1733067144.421"],
+}
+"""Labelled captures on which the two differ, and how."""
+CUT = re.compile(
+    r"\d+\.\d+ fatal error: failed to read a packet from \S+: truncated dump file; .*\n"
+)
+"""What Zeek ends with where a capture breaks off within a packet; it has seen all before that."""
 OURS = Sight(
     own_macs=(GATEWAY_MAC.hex(":"),),
     own_addresses=tuple(str(ipaddress.ip_address(one)) for one in (GATEWAY4, GATEWAY6)),
@@ -52,10 +62,15 @@ def zeek(trigger: Trigger, path: Path, sight: Sight, where: Path) -> Said:
         [program, "-b", "-C", "-r", str(path), str(PACKAGE / "scripts"), "gateway.zeek"],
         cwd=where, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert read_all(done.returncode, done.stderr), done.stderr
     log = where / "trigger.log"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     return [(one["rule"], one["key"], one["ts"]) for one in lines if one.get("rule") in RULES]
+
+
+def read_all(code: int, stderr: str) -> bool:
+    """Say whether Zeek came to the end of what a capture has."""
+    return (code, stderr) == (0, "") or (code == 1 and CUT.fullmatch(stderr) is not None)
 
 
 def agree(one: Said, other: Said) -> list[str]:
@@ -69,6 +84,15 @@ def agree(one: Said, other: Said) -> list[str]:
         else:
             lonely.append(f"- {rule} {key} {at_s:.3f}")
     return lonely + [f"+ {rule} {key} {at_s:.3f}" for rule, key, at_s in left]
+
+
+def test_nothing_but_a_cut_is_tolerated() -> None:
+    where = "1164609193.866536 fatal error: failed to read a packet from /tmp/plain: "
+    cut = where + "truncated dump file; tried to read 16 header bytes, only got 2\n"
+    assert read_all(0, "") and read_all(1, cut)
+    assert not read_all(1, "") and not read_all(0, "warning\n") and not read_all(2, cut)
+    assert not read_all(1, where + "bogus savefile header\n")
+    assert not read_all(1, "1.0 error in ./dos.zeek, line 3: no such index\n" + cut)
 
 
 @pytest.fixture
@@ -140,6 +164,6 @@ def test_labelled_captures(data_dir: Path, tmp_path: Path, needs_zeek: None) -> 
         plain.write_bytes(gzip.decompress(data) if path.suffix == ".gz" else data)
         ours = screened(Trigger(), plain, HostIdentity([], []).packed())
         if lonely := agree(ours, zeek(Trigger(), plain, Sight(), where)):
-            differences[path.name] = lonely
+            differences[str(path.relative_to(data_dir))] = lonely
         plain.unlink()
-    assert differences == {}
+    assert differences == KNOWN
