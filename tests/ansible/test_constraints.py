@@ -26,10 +26,9 @@ def pinned(python: str) -> dict[str, str]:
 
 
 def extras() -> set[str]:
-    """Return the extras that the playbook has installed anywhere."""
-    text = (ROOT / "ansible/site.yml").read_text("utf-8")
-    found = re.findall(r"appliance_extras: \[([^]]*)\]", text)
-    return {name.strip() for names in found for name in names.split(",")} - {""}
+    """Return the extras that the role installs anywhere."""
+    text = yaml.safe_load((ROLE / "defaults/main.yml").read_text("utf-8"))["appliance_extras"]
+    return set(re.findall(r"ternary\(\['(\w+)'\]", text))
 
 
 def needed(start: list[str], python: str) -> set[str]:
@@ -59,7 +58,7 @@ def needed(start: list[str], python: str) -> set[str]:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_everything_that_is_installed_is_pinned(python: str) -> None:
     start = list(PROJECT["dependencies"])
-    assert "monitor" in extras() <= set(PROJECT["optional-dependencies"])
+    assert {"monitor", "dashboard"} == extras() <= set(PROJECT["optional-dependencies"])
     for extra in sorted(extras()):
         start += PROJECT["optional-dependencies"][extra]
     wanted = needed(start, python)
