@@ -148,19 +148,19 @@ class InlineSource:
 
     def verdict(
         self, numbers: Iterable[int], *, drop: bool = False, mark: int | None = None
-    ) -> int:
-        """Let held packets go on or drop them; return how many were held still.
+    ) -> list[int]:
+        """Let held packets go on or drop them; return the timestamps (ns) of those still held.
 
         mark: what the kernel shall mark them with. Each packet has one verdict: one that has had
         it is passed over.
         """
-        done = 0
-        held = self.held
+        stamps = []
+        take = self.held.pop
         for number in numbers:
-            one = held.pop(number, None)
+            one = take(number, None)
             if one is None:
                 continue
-            done += 1
+            stamps.append(one.timestamp_ns)
             if mark is not None:
                 one.packet.set_mark(mark)
             if drop:
@@ -168,10 +168,10 @@ class InlineSource:
             else:
                 one.packet.accept()
         if drop:
-            self._dropped += done
+            self._dropped += len(stamps)
         else:
-            self._accepted += done
-        return done
+            self._accepted += len(stamps)
+        return stamps
 
     def counters(self) -> dict[str, int]:
         """Return the ring's totals and the queue's; received = accepted + dropped + held."""

@@ -27,7 +27,7 @@ _CFG_MASK, _CFG_FLAGS = 4, 5
 _FAIL_OPEN: Final = 1
 _REQUEST, _ACK = 1, 4
 _NLMSG_ERROR: Final = 2
-_SO_RCVBUFFORCE: Final = 33
+_SO_TIMESTAMPNS: Final = 35
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _BUFFER: Final = 4096
 
@@ -40,7 +40,7 @@ class QueueOptions:
     """0 .. 65535."""
     copy_bytes: int = 256
     """Of each packet, from its IP header on; at most MOST_COPIED."""
-    length: int = 4096
+    length: int = 1024
     """Packets that the kernel holds at a time, those without a verdict yet included."""
     fail_open: bool = True
     """A full queue lets packets pass; else it drops them."""
@@ -64,11 +64,15 @@ class PacketQueue:
         self._left = 0
         self._early: list[bytes] = []
         self._queue = _bound(package, options, on_packet)
+        # The kernel notes when a packet came in only while some socket asks for it (socket(7)).
+        self._stamps = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._stamps.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         try:
             # A descriptor of our own: the package closes its one itself.
             self._socket = socket.socket(fileno=os.dup(self._queue.get_fd()))
         except BaseException:
             self._queue.unbind()
+            self._stamps.close()
             raise
         try:
             self._socket.setblocking(False)
@@ -113,6 +117,7 @@ class PacketQueue:
         if self._socket.fileno() >= 0:
             self._queue.unbind()
             self._socket.close()
+            self._stamps.close()
 
     def _set_fail_open(self) -> None:
         attributes = b"".join(

@@ -21,8 +21,8 @@ class Inline(Section, frozen=True, forbid_unknown_fields=True):
     (as published)."""
     copy_bytes: Annotated[int, Meta(ge=128, le=4_016)] = 256
     """What is read of each packet, from its IP header on."""
-    length: Annotated[int, Meta(ge=16, le=65_536)] = 4_096
-    """Packets held at a time."""
+    length: Annotated[int, Meta(ge=16, le=65_536)] = 1_024
+    """Packets held at a time: so many are lost at most where the gateway is killed."""
     fail_open: bool = True
     """A full queue lets packets pass unjudged, counted; else it drops them."""
     deadline_ms: Annotated[float, Meta(ge=1, le=10_000)] = 50.0

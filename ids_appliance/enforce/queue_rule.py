@@ -52,6 +52,7 @@ class QueueRule:
         """What holds the packets; known once it is installed."""
         self.installed = False
         self._before = {"queued": 0, "clean": 0}
+        self._totals = {"forward_queued": 0, "forward_clean": 0}
 
     def install(self, interfaces: Sequence[str], above: Sequence[str] = ()) -> None:
         """Let packets that are routed from or to these wait in the queue, from now on.
@@ -102,10 +103,15 @@ class QueueRule:
         if self.installed:
             self._nft.run("".join(f"flush set inet {TABLE} clean{f}\n" for f in _FAMILIES))
 
-    def counters(self) -> dict[str, int]:
-        """Return the rule's totals: packets that were to be queued, packets beside the queue."""
+    def count(self) -> None:
+        """Ask the kernel for the totals anew."""
         now = self._counted()
-        return {f"forward_{name}": self._before[name] + now[name] for name in self._before}
+        self._totals = {f"forward_{name}": n + now[name] for name, n in self._before.items()}
+
+    def counters(self) -> dict[str, int]:
+        """Return the totals of the last `count`: packets that were to be queued, and those that
+        went beside the queue."""
+        return self._totals
 
     # -------------------------------------------------------------------------------------------
 
@@ -199,13 +205,12 @@ class QueueRule:
         found = dict.fromkeys(self._before, 0)
         if not self.installed:
             return found
-        for name in found:
-            try:
-                text = self._nft.run(f"list counter inet {TABLE} {name}")
-            except NftError:
-                continue  # somebody has removed the table
-            if match := re.search(r"packets (\d+)", text):
-                found[name] = int(match[1])
+        try:
+            text = self._nft.run(f"list counters table inet {TABLE}")
+        except NftError:
+            return found  # somebody has removed the table
+        for name, packets in re.findall(r"counter (\w+) \{\s*packets (\d+)", text):
+            found[name] = int(packets)
         return found
 
     def _add_up(self) -> None:

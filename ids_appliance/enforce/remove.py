@@ -7,8 +7,8 @@ from ids_appliance.enforce.tc import remove_classes
 
 
 def remove_all() -> list[str]:
-    """Remove our tables, those of decisions in one transaction, and traffic classes from this network namespace;
-    return their names.
+    """Remove our tables, those of decisions in one transaction, and traffic classes from this
+    network namespace; return their names.
 
     A table of our name that is not ours stays. No setting outside of them is ever changed, so
     there is nothing else to put back. Raises EnforceError, PermissionMissing.

@@ -216,15 +216,20 @@ class InlineVerdicts:
 
     def _follow(self, batch: JudgedBatch, drop: Mask) -> None:
         assert self.flows is not None
+        standing = batch.frames["standing"]
+        bad = (batch.verdicts != 0) | drop | ((standing & _WORST) != 0)
+        # Of connections that have not proven themselves, only what spoils one matters.
+        matters = (batch.outcomes == Outcome.JUDGED) & (bad | ((standing & Standing.PROVEN) != 0))
         held = self._source.held
-        numbers, standing = batch.frames["number"].tolist(), batch.frames["standing"].tolist()
-        judged = (batch.outcomes == Outcome.JUDGED).tolist()
-        bad = (batch.verdicts != 0) | drop
-        for i, (number, yes) in enumerate(zip(numbers, judged, strict=True)):
-            one = held.get(number)
-            if yes and one is not None:
-                clean = not bad[i] and not standing[i] & _WORST
-                self.flows.saw(one.payload, batch.senders[i], standing=standing[i], clean=clean)
+        for i in np.flatnonzero(matters).tolist():
+            one = held.get(int(batch.frames["number"][i]))
+            if one is not None:
+                self.flows.saw(
+                    one.payload,
+                    batch.senders[i],
+                    standing=int(standing[i]),
+                    clean=not bad[i],
+                )
 
     def _unjudged(self, batch: FrameBatch, outcomes: U8, named: Any) -> None:
         frames = batch.frames
@@ -339,12 +344,10 @@ class InlineVerdicts:
         self._word(numbers)
 
     def _word(self, numbers: Iterable[int], *, drop: bool = False, mark: int | None = None) -> None:
-        held = self._source.held
-        stamps = [held[number].timestamp_ns for number in numbers if number in held]
-        self._source.verdict(numbers, drop=drop, mark=mark)
-        self._suspects.difference_update(numbers)
-        now = self._around.wall_ns()
-        self.delays.add([now - stamp for stamp in stamps])
+        stamps = self._source.verdict(numbers, drop=drop, mark=mark)
+        if self._suspects:
+            self._suspects.difference_update(numbers)
+        self.delays.add(stamps, now_ns=self._around.wall_ns())
 
 
 def spared_by(

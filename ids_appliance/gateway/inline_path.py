@@ -133,6 +133,7 @@ class Inlined(Tapped):
         if flows is not None and not out and (clean := flows.due(now_ns / 1e9)):
             for_s = self._gateway.config.inline.bypass_s
             self._order(lambda: self.rule.pass_by(clean, for_s=for_s))
+        self._order(self.rule.count)
         if now_ns >= self._look_due_ns:
             self._look_due_ns = now_ns + LOOK_NS
             if not out:

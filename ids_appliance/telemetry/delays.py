@@ -1,14 +1,19 @@
 """Delays in, a histogram out: how long packets waited for their verdict."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
+
+import numpy as np
 
 BOUNDS_US: Final = (
     *(10, 20, 30, 45, 60, 80, 100, 150, 200, 300, 450, 600, 800),
     *(1_000, 1_500, 2_000, 3_000, 5_000, 10_000, 20_000, 50_000, 100_000, 1_000_000),
 )
 """Upper bounds of the buckets, microseconds; one more takes what is beyond."""
+
+_BOUNDS: Final = np.array(BOUNDS_US, np.float64)
+_MANY: Final = 16
 
 
 class Delays:
@@ -19,11 +24,20 @@ class Delays:
         self.total_us = 0.0
         self.most_us = 0.0
 
-    def add(self, delays_ns: Iterable[int]) -> None:
-        """Count delays in nanoseconds; a negative one, where a clock was set back, is 0."""
+    def add(self, stamps_ns: Sequence[int], *, now_ns: int) -> None:
+        """Count how long ago these were, in nanoseconds; what is to come, where a clock was set
+        back, counts as now."""
         counts = self.counts
-        for delay_ns in delays_ns:
-            us = delay_ns / 1000 if delay_ns > 0 else 0.0
+        if len(stamps_ns) > _MANY:
+            delays = np.maximum(now_ns - np.array(stamps_ns, np.int64), 0) / 1000
+            found = np.bincount(np.searchsorted(_BOUNDS, delays), minlength=len(counts))
+            for i in np.flatnonzero(found).tolist():
+                counts[i] += int(found[i])
+            self.total_us += float(delays.sum())
+            self.most_us = max(self.most_us, float(delays.max()))
+            return
+        for stamp_ns in stamps_ns:
+            us = max(0, now_ns - stamp_ns) / 1000
             counts[bisect_left(BOUNDS_US, us)] += 1
             self.total_us += us
             if us > self.most_us:

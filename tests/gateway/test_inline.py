@@ -65,10 +65,14 @@ class Queue:
         return numbers
 
     def verdict(self, numbers, *, drop=False, mark=None):
+        stamps = []
         for number in numbers:
-            if self.held.pop(number, None) is not None:
+            one = self.held.pop(number, None)
+            if one is not None:
                 assert number not in self.words, "one word for each packet"
                 self.words[number] = (drop, mark)
+                stamps.append(one.timestamp_ns)
+        return stamps
 
 
 @dataclass

@@ -29,30 +29,35 @@ def privileged() -> None:
     require()
 
 
+def connect(net: Network) -> None:
+    """Wire up lan, gw and wan of a network as `routed` says."""
+    net.veth(("lan", "eth0"), ("gw", "lan0"))
+    net.veth(("wan", "eth0"), ("gw", "wan0"))
+    for name, port, v4, v6 in (
+        ("lan", "eth0", "192.0.2.2", "2001:db8:1::2"),
+        ("gw", "lan0", "192.0.2.1", "2001:db8:1::1"),
+        ("gw", "wan0", "198.51.100.1", "2001:db8:2::1"),
+        ("wan", "eth0", "198.51.100.2", "2001:db8:2::2"),
+    ):
+        net.ip(name, f"addr add {v4}/24 dev {port}")
+        net.ip(name, f"addr add {v6}/64 dev {port} nodad")
+    net.ip("lan", "route add default via 192.0.2.1")
+    net.ip("wan", "route add default via 198.51.100.1")
+    net.write("gw", "net/ipv4/ip_forward", "1")
+    net.write("gw", "net/ipv6/conf/all/forwarding", "1")
+    for host, port, v4, v6 in (
+        ("lan", "lan0", "192.0.2.77", "2001:db8:1::77"),
+        ("wan", "wan0", "198.51.100.77", "2001:db8:2::77"),
+    ):
+        mac = net.mac(host, "eth0").hex(":")
+        net.ip("gw", f"neigh replace {v4} lladdr {mac} dev {port} nud permanent")
+        net.ip("gw", f"neigh replace {v6} lladdr {mac} dev {port} nud permanent")
+
+
 @pytest.fixture
 def routed(privileged: None) -> Iterator[Network]:
     with Network("r", "lan", "gw", "wan") as net:
-        net.veth(("lan", "eth0"), ("gw", "lan0"))
-        net.veth(("wan", "eth0"), ("gw", "wan0"))
-        for name, port, v4, v6 in (
-            ("lan", "eth0", "192.0.2.2", "2001:db8:1::2"),
-            ("gw", "lan0", "192.0.2.1", "2001:db8:1::1"),
-            ("gw", "wan0", "198.51.100.1", "2001:db8:2::1"),
-            ("wan", "eth0", "198.51.100.2", "2001:db8:2::2"),
-        ):
-            net.ip(name, f"addr add {v4}/24 dev {port}")
-            net.ip(name, f"addr add {v6}/64 dev {port} nodad")
-        net.ip("lan", "route add default via 192.0.2.1")
-        net.ip("wan", "route add default via 198.51.100.1")
-        net.write("gw", "net/ipv4/ip_forward", "1")
-        net.write("gw", "net/ipv6/conf/all/forwarding", "1")
-        for host, port, v4, v6 in (
-            ("lan", "lan0", "192.0.2.77", "2001:db8:1::77"),
-            ("wan", "wan0", "198.51.100.77", "2001:db8:2::77"),
-        ):
-            mac = net.mac(host, "eth0").hex(":")
-            net.ip("gw", f"neigh replace {v4} lladdr {mac} dev {port} nud permanent")
-            net.ip("gw", f"neigh replace {v6} lladdr {mac} dev {port} nud permanent")
+        connect(net)
         yield net
 
 

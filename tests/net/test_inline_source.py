@@ -76,6 +76,11 @@ def arrived(raw: socket.socket, wanted: int) -> set:
     return found
 
 
+def counted(rule: QueueRule) -> dict[str, int]:
+    rule.count()
+    return rule.counters()
+
+
 def test_queue_and_file_show_the_same_records(sent) -> None:  # noqa: F811
     net, plan = sent
     wanted = expected(plan)
@@ -102,12 +107,12 @@ def test_queue_and_file_show_the_same_records(sent) -> None:  # noqa: F811
 
         held = len(source.held)
         assert held == len(numbers) > len(wanted) - 4
-        assert source.verdict(numbers) == held and source.verdict(numbers) == 0
+        assert len(source.verdict(numbers)) == held and source.verdict(numbers) == []
         counts = source.counters()
         assert counts["queue_received"] == counts["queue_accepted"] == held
         assert counts["queue_held"] == counts["queue_dropped"] == counts["queue_full"] == 0
         # Behind them come the answers of who has met a TTL of 1.
-        assert rule.counters()["forward_queued"] >= held
+        assert counted(rule)["forward_queued"] >= held
 
 
 def test_times_lengths_and_directions_of_queued_frames(routed: Network) -> None:
@@ -176,7 +181,7 @@ def test_arp_and_what_is_for_the_gateway_come_from_the_ring(routed: Network) -> 
 
         read_until(source.batches(), take, done)
         assert ping.wait(60) == 0
-        assert rule.counters()["forward_queued"] == 0
+        assert counted(rule)["forward_queued"] == 0
 
 
 def test_flows_judged_clean_pass_beside_the_queue_until_taken_back(routed: Network) -> None:
@@ -190,7 +195,7 @@ def test_flows_judged_clean_pass_beside_the_queue_until_taken_back(routed: Netwo
         frames_from(routed, "wan", "wan0", [reply])
         frames_from(routed, "lan", "lan0", [data[0], end])
         arrived(wan, 1)
-        assert rule.counters() == {"forward_queued": 1, "forward_clean": 2}, "what ends it is seen"
+        assert counted(rule) == {"forward_queued": 1, "forward_clean": 2}, "what ends it is seen"
         rule.judge_again([flow, flow])
         frames_from(routed, "lan", "lan0", [data[1]])
         read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 2)
@@ -209,7 +214,7 @@ def test_a_full_queue_does_as_it_is_told(routed: Network, fail_open: bool) -> No
         inline(routed, length=16, fail_open=fail_open) as (_, source, rule),
     ):
         frames_from(routed, "lan", "lan0", packets)
-        wait_for(lambda: rule.counters()["forward_queued"] == 60)
+        wait_for(lambda: counted(rule)["forward_queued"] == 60)
         read_until(source.batches(), lambda batch: None, lambda: len(source.held) >= 16)
         counts = source.counters()
         if fail_open:

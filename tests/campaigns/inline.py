@@ -1,0 +1,381 @@
+"""The inline path in figures: attack and ordinary traffic, added latency, what a kill costs.
+
+    python -m tests.campaigns.inline --seconds 10 --rates 1000 10000
+    python -m tests.campaigns.inline --only kill
+
+Four parts, in a network of namespaces (routed) or in the lab (attack). Needs root, trafgen and
+hping3; prints JSON. Latency: probes with the sender's clock in them, 200 a second beside the load,
+one way through the gateway; once without us, once with a program that accepts everything from the
+same queue by the same binding, once with the gateway and its window open.
+
+    attack     hping3 and ordinary traffic mixed, in the lab: dropped from 1 s on, ordinary lost
+    latency    p50 and p99 of the three, per rate of load, and packets lost inside the gateway
+    kill       SIGKILL under load: packets lost, fail_open on and off
+    published  profile = "paper": each packet judged malicious dropped, nothing else
+"""
+
+import argparse
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+
+from ids_appliance.enforce.nft import Nft
+from ids_appliance.errors import ControlError, NotRunning
+from ids_appliance.gateway.client import Client
+from ids_appliance.gateway.messages import AskStatus
+from ids_appliance.lab.namespaces import Network
+from tests.campaigns.drills.ground import Ground
+from tests.net.conftest import connect
+
+MODEL: Final = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
+QUEUE: Final = 7914
+PROBE: Final = struct.Struct("=Iq")
+PROBE_PORT, LOAD_PORT = 9009, 9010
+TARGET: Final = "198.51.100.2"
+PROBES_PPS: Final = 200
+
+ACCEPT_ALL: Final = f"""
+import netfilterqueue
+from ids_appliance.enforce.queue_rule import QueueRule
+queue = netfilterqueue.NetfilterQueue()
+queue.bind({QUEUE}, lambda packet: packet.accept(), max_len=4096, range=256, sock_len=8 << 20)
+QueueRule({QUEUE}, max_clean=64).install(["lan0"])
+print("ready", flush=True)
+queue.run()
+"""
+
+
+# The network and what runs in it ----------------------------------------------------------------
+
+
+@contextmanager
+def ends() -> Iterator[Network]:
+    """lan - gw - wan, with counters of what comes in at gw and at wan for the load's port."""
+    with Network("inl", "lan", "gw", "wan") as net:
+        connect(net)
+        for name, port in (("gw", "lan0"), ("wan", "eth0")):
+            with net.inside(name):
+                Nft().run(
+                    "table netdev counted { chain c {\n"
+                    f'type filter hook ingress device "{port}" priority -600; policy accept;\n'
+                    f"udp dport {LOAD_PORT} counter\n}}\n}}"
+                )
+        yield net
+
+
+def counted(net: Network, name: str) -> int:
+    """Return the load's packets that have come in at a host."""
+    with net.inside(name):
+        words = Nft().run("list table netdev counted").split()
+    return int(words[words.index("packets") + 1])
+
+
+def load(net: Network, where: Path, *, pps: int, seconds: float) -> subprocess.Popen[bytes]:
+    """Send UDP from random ports with a small random payload."""
+    gateway, own = net.mac("gw", "lan0").hex(":"), net.mac("lan", "eth0").hex(":")
+    path = where / "load.cfg"
+    path.write_text(
+        f"{{ eth(da={gateway}, sa={own}), ipv4(ttl=64, id=drnd(), sa=192.0.2.2, da={TARGET}), "
+        f"udp(sp=drnd(), dp={LOAD_PORT}), drnd(8), fill(0x41, 32) }}\n"
+    )
+    words = ["trafgen", "-c", str(path), "-o", "eth0", "-P", "1", "-C"]
+    words += ["-b", f"{pps}pps", "-n", str(int(pps * seconds))]
+    return subprocess.Popen(
+        net.command("lan", *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+class Probes:
+    """Packets with the time of sending in them, from lan to wan; a context manager."""
+
+    def __init__(self, net: Network) -> None:
+        with net.inside("wan"):
+            self._in = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._in.bind((TARGET, PROBE_PORT))
+        with net.inside("lan"):
+            self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._in.settimeout(1.0)
+        self._done = threading.Event()
+        self.delays_us: list[float] = []
+        self.sent = 0
+        self._threads = [threading.Thread(target=run) for run in (self._receive, self._send)]
+
+    def __enter__(self) -> "Probes":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+        self._in.close()
+        self._out.close()
+
+    def figures(self) -> dict[str, float]:
+        """Return microseconds and how many came."""
+        if not self.delays_us:
+            return {"probes": 0}
+        p50, p99 = np.percentile(self.delays_us, [50, 99])
+        return {
+            "probes": len(self.delays_us),
+            "sent": self.sent,
+            "p50_us": round(float(p50), 1),
+            "p99_us": round(float(p99), 1),
+        }
+
+    def _send(self) -> None:
+        while not self._done.wait(1 / PROBES_PPS):
+            self.sent += 1
+            self._out.sendto(PROBE.pack(self.sent, time.monotonic_ns()), (TARGET, PROBE_PORT))
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                data = self._in.recv(64)
+            except TimeoutError:
+                if self._done.is_set():
+                    return
+                continue
+            now = time.monotonic_ns()
+            if len(data) == PROBE.size:
+                self.delays_us.append((now - PROBE.unpack(data)[1]) / 1000)
+
+
+@contextmanager
+def gateway(net: Network, where: Path, **inline: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The gateway process, its window open, dropping nothing."""
+    settings = {"enabled": True, "queue": QUEUE, "bypass": False, **inline}
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    config = where / "gateway.toml"
+    config.write_text(
+        f'interfaces = ["lan0"]\nmodel = "{MODEL}"\nstate_dir = "{where}/state"\n'
+        f'run_dir = "{where}/run"\n[trigger]\nkind = "always"\n[inline]\n{lines}'
+    )
+    with (where / "said").open("wb") as said:
+        words = [sys.executable, "-m", "ids_appliance", "gateway", "--config", str(config)]
+        process = subprocess.Popen(net.command("gw", *words), stderr=said)
+    try:
+        wait_for(lambda: running(where), lambda: process.poll() is not None, where)
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def running(where: Path) -> bool:
+    """Say whether it answers."""
+    try:
+        status(where)
+    except (NotRunning, ControlError):
+        return False
+    return True
+
+
+def wait_for(look: Callable[[], bool], over: Callable[[], bool], where: Path) -> None:
+    """Wait until it is so. Raises SystemExit: it cannot be any more."""
+    end = time.monotonic() + 60
+    while not look():
+        if over() or time.monotonic() > end:
+            raise SystemExit((where / "said").read_text())
+        time.sleep(0.05)
+
+
+def status(where: Path) -> dict[str, int]:
+    """Return the gateway's counters."""
+    with Client(where / "run") as client:
+        return dict(client.ask(AskStatus()).counters)
+
+
+@contextmanager
+def accepting(net: Network, where: Path) -> Iterator[None]:
+    """A program that accepts everything from the same queue."""
+    process = subprocess.Popen(
+        net.command("gw", sys.executable, "-c", ACCEPT_ALL), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@contextmanager
+def nobody(net: Network, where: Path) -> Iterator[None]:
+    """Forwarding without us."""
+    with net.inside("gw"):
+        Nft().run("table inet ids_inline\ndelete table inet ids_inline\n")
+    yield
+
+
+# The parts --------------------------------------------------------------------------------------
+
+
+def latency(*, rates: list[int], seconds: float) -> dict[str, Any]:
+    """Return one-way delays and losses, per rate and way."""
+    found: dict[str, Any] = {}
+    ways = {"forwarding": nobody, "accepting": accepting, "judging": gateway}
+    for pps in rates:
+        rows = found[f"{pps}_pps"] = {}
+        for name, way in ways.items():
+            with TemporaryDirectory() as directory, ends() as net:
+                where = Path(directory)
+                with way(net, where), Probes(net) as probes:
+                    time.sleep(0.5)
+                    probes.delays_us.clear()
+                    began = counted(net, "gw"), counted(net, "wan")
+                    load(net, where, pps=pps, seconds=seconds).wait(seconds * 10 + 30)
+                    rows[name] = probes.figures()
+                    time.sleep(0.5)
+                    arrived = counted(net, "gw") - began[0]
+                    rows[name] |= {
+                        "arrived": arrived,
+                        "lost": arrived - (counted(net, "wan") - began[1]),
+                    }
+                    if name == "judging":
+                        rows[name]["counters"] = _of_interest(status(where))
+        base = rows["forwarding"]
+        for name in ("accepting", "judging"):
+            for p in ("p50_us", "p99_us"):
+                rows[name][f"added_{p}"] = round(rows[name].get(p, 0) - base.get(p, 0), 1)
+    return found
+
+
+def kill(*, pps: int, seconds: float) -> dict[str, Any]:
+    """Return what SIGKILL under load costs."""
+    found: dict[str, Any] = {}
+    for fail_open in (True, False):
+        with TemporaryDirectory() as directory, ends() as net, ExitStack() as stack:
+            where = Path(directory)
+            process = stack.enter_context(gateway(net, where, fail_open=fail_open))
+            sender = load(net, where, pps=pps, seconds=seconds)
+            time.sleep(seconds / 2)
+            before = counted(net, "gw") - counted(net, "wan")
+            process.kill()
+            process.wait(30)
+            sender.wait(60)
+            time.sleep(0.5)
+            arrived, delivered = counted(net, "gw"), counted(net, "wan")
+            found["fail_open" if fail_open else "fail_closed"] = {
+                "arrived": arrived,
+                "lost": arrived - delivered,
+                "in_flight_before": before,
+            }
+    return found
+
+
+def attack(*, seconds: float, published: bool = False) -> dict[str, Any]:
+    """Return how much of a SYN flood and of ordinary traffic is dropped, in the lab."""
+    settings: dict[str, Any] = {"inline.enabled": True, "inline.log_per_second": 10_000}
+    if published:
+        settings |= {"profile": "paper"}
+    with Ground("routed", **settings) as ground:
+        lab = ground.lab
+        ground.start()
+        server = lab.address("server")
+        hosts = ["dev01", "dev02", "dev03", "phone"]
+        words = ["ping", "-n", "-q", "-i", "0.02", "-W", "2", "-w", str(int(seconds) + 2), server]
+        pings = [lab.popen(host, words, stdout=subprocess.PIPE) for host in hosts]
+        time.sleep(1.0)
+        count = _count_in("bot", lab)
+        flood = lab.popen(
+            "bot",
+            ["hping3", "-q", "-S", "-p", "80", "-i", "u200", server],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(1.0)
+        sent_1s, through_1s = count()
+        time.sleep(max(1.0, seconds - 2))
+        flood.terminate()
+        flood.wait(10)
+        time.sleep(0.5)
+        sent, through = count()
+        lost = {}
+        for host, ping in zip(hosts, pings, strict=True):
+            said = ping.communicate()[0].decode()
+            lost[host] = said.partition("transmitted,")[2].partition("\n")[0].strip()
+        after, passed = sent - sent_1s, through - through_1s
+        return {
+            "attack_packets_from_1_s_on": after,
+            "of_these_passed": passed,
+            "dropped_share": round(1 - passed / max(1, after), 5),
+            "ordinary": lost,
+            "counters": _of_interest(ground.status().counters),
+        }
+
+
+def _count_in(host: str, lab: Any) -> Callable[[], tuple[int, int]]:
+    """Count a host's SYNs to port 80: where it sends them, and where they arrive."""
+    source = lab.address(host)
+    rule = f"ip saddr {source} tcp dport 80 tcp flags syn counter"
+    with lab.inside(host):
+        Nft().run(
+            "table inet counted { chain c {\ntype filter hook output priority -400;\n"
+            f"{rule}\n}}\n}}"
+        )
+    with lab.inside("server"):
+        Nft().run(
+            "table inet counted { chain c {\ntype filter hook prerouting priority -400;\n"
+            f"{rule}\n}}\n}}"
+        )
+
+    def count() -> tuple[int, int]:
+        found = []
+        for name in (host, "server"):
+            with lab.inside(name):
+                words = Nft().run("list table inet counted").split()
+            found.append(int(words[words.index("packets") + 1]))
+        return found[0], found[1]
+
+    return count
+
+
+def _of_interest(counters: dict[str, int]) -> dict[str, int]:
+    names = ("queue_", "forward_", "inline_", "bypass_", "judged", "shed", "unanswered")
+    return {
+        name: value
+        for name, value in counters.items()
+        if value and name.startswith(names) and "_le_" not in name
+    }
+
+
+def main() -> int:
+    """Run the parts and print what was seen."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rates", type=int, nargs="+", default=[1_000, 10_000, 50_000])
+    parts = ("attack", "latency", "kill", "published")
+    parser.add_argument("--only", choices=parts, nargs="+", default=list(parts))
+    asked = parser.parse_args()
+    found: dict[str, Any] = {}
+    if "latency" in asked.only:
+        found["latency"] = latency(rates=asked.rates, seconds=asked.seconds)
+    if "kill" in asked.only:
+        found["kill"] = kill(pps=10_000, seconds=asked.seconds)
+    if "attack" in asked.only:
+        found["attack"] = attack(seconds=asked.seconds)
+    if "published" in asked.only:
+        found["published"] = attack(seconds=asked.seconds, published=True)
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
