@@ -10,6 +10,7 @@
      +- ConfigError              the configuration cannot be read, or contradicts itself
      +- EventLogError            the event log's file cannot be opened
      +- MetricsError             the metrics cannot be served at the address
+     +- NoticeError              nobody elsewhere can be told as asked
      +- EnforceError             the kernel's packet filter cannot be used as asked
      +- BoundsError              the bounds of the evidence cannot be used
      +- SubjectError             what was written names nobody; the message says what to write
@@ -20,6 +21,7 @@
      +- ClusterError             the Dask cluster cannot be used
      +- LabError                 a lab cannot be built, or a scenario cannot be played
          +- ToolMissing          a tool of the lab is not installed; the message names its package
+     +- DrillError               a drill cannot be prepared or run
      +- MonitorError             the traffic monitor cannot be built, asked or taken down
          +- SwitchDown           Open vSwitch does not answer
      +- LinkError                the node cannot be used
@@ -75,6 +77,10 @@ class MetricsError(IdsError):
     """The metrics cannot be served at the address."""
 
 
+class NoticeError(IdsError):
+    """A notice does not get through now, or its channel cannot be used as configured."""
+
+
 class EnforceError(IdsError):
     """The kernel's packet filter cannot be used as asked, or its tables are somebody else's."""
 
@@ -113,6 +119,10 @@ class LabError(IdsError):
 
 class ToolMissing(LabError):
     """A tool of the lab is not installed; the message names its package."""
+
+
+class DrillError(IdsError):
+    """A drill cannot be prepared or run."""
 
 
 class MonitorError(IdsError):

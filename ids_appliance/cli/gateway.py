@@ -24,12 +24,14 @@ from ids_appliance.gateway.sockets import panicked
 from ids_appliance.telemetry.devices import Devices
 from ids_appliance.telemetry.events import EventLog
 from ids_appliance.telemetry.metrics import Metrics
+from ids_appliance.telemetry.notices import Notices
 from ids_appliance.telemetry.traffic import Traffic
 from ids_appliance.telemetry.vendors import installed
 
 SECTIONS_AT_START = (
     *("interfaces", "state_dir", "run_dir", "group", "profile", "routers", "names", "leases"),
     *("trigger", "window", "policy", "enforce", "protect", "events", "metrics", "ring"),
+    *("tc", "notices"),
 )
 """Settings that take a restart."""
 
@@ -125,7 +127,15 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
     )
     stack.callback(control.close)
     traffic = Traffic()
-    gateway.more_counters = lambda: control.counters() | traffic.counters()
+    notices = Notices(
+        config.notices,
+        host=socket.gethostname(),
+        clock=time.monotonic,
+        note=lambda state, line: gateway.stories.health("notices", state, line),
+    )
+    stack.callback(notices.close)
+    log.publish_to(notices.take)
+    gateway.more_counters = lambda: control.counters() | traffic.counters() | notices.counters()
     if panicked(Path(config.run_dir)):
         gateway.hold(PANICKED)
     stack.enter_context(gateway)

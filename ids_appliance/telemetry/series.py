@@ -158,7 +158,18 @@ ROWS: Final = (
     _row("(?:enforce_)?(batches|retries|failed_elements|refused|reconciles|rebuilds|repaired"
          "|foreign|evictions|orders_refused|stale_flows)",
          "counter:enforcement{what}", "Transactions with the kernel and what came of them."),
+    _row("tc_packets_(.+)", "counter:tc_packets{queue}",
+         "Packets that an outgoing interface's queue has sent, by interface/class."),
+    _row("tc_bytes_(.+)", "counter:tc_bytes{queue}", "Bytes that it has sent."),
+    _row("tc_dropped_(.+)", "counter:tc_dropped{queue}", "Packets that found it full."),
+    _row("tc_waiting_bytes_(.+)", "gauge:tc_waiting_bytes{queue}", "Bytes that wait in it."),
+    _row("tc_waiting_(.+)", "gauge:tc_waiting{queue}", "Packets that wait in it."),
+    _row("tc_interfaces", "gauge:tc_interfaces", "Interfaces on which our classes stand."),
+    _row("tc_missing", "gauge:tc_missing", "Interfaces that should have them too."),
+    _row("tc_repairs", "counter:tc_repairs", "Times that classes were made anew."),
     # What it tells people.
+    _row("notices_(\\w+)_waiting", "gauge:notices_waiting{channel}", "Notices that wait."),
+    _row("notices_(\\w+)", "counter:notices{what}", "Notices by channel and what became of them."),
     _row("log_waiting", "gauge:events_waiting", "Events that wait for the disk."),
     _row("log_(\\w+)", "counter:events{what}", "Events by what became of them."),
     _row("state_saves", "counter:state_saves", "Times that the decisions were saved."),

@@ -21,6 +21,7 @@ MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfil
     "streamlit",
     "altair",
     "pandas",
+    "paho",
 }
 NEED_MONITOR = {"ids_appliance.monitor.controller"}
 NEED_BENCH = {"ids_appliance.bench.usage", "ids_appliance.bench.trial", "ids_appliance.cli.bench"}
@@ -52,7 +53,8 @@ NEED_TRAIN = {
         "training",
     )
 }
-ELSEWHERE = NEED_MONITOR | NEED_BENCH | NEED_DASHBOARD
+NEED_NOTICES = {"ids_appliance.telemetry.notice_mqtt"}
+ELSEWHERE = NEED_MONITOR | NEED_BENCH | NEED_DASHBOARD | NEED_NOTICES
 """Modules that need an extra; all others have to import without any."""
 
 HIDE = """
