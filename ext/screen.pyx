@@ -35,11 +35,13 @@ cdef enum:
 RULES = (
     "dos", "port_scan", "mirai", "arp_spoof", "overflow", "slow_scan", "connection_rate",
     "udp_rate", "icmp_rate", "idle_connections", "unsolicited_answers", "failed_connections",
+    "repeated_connections", "udp_exchanges", "arp_sweep", "arp_insistence",
 )
 TABLES = (
     "dos", "port_scan", "mirai", "mirai_echo", "mirai_arp", "arp_replies", "slow_ports",
     "slow_hosts", "connection_rate", "udp_rate", "icmp_rate", "idle_connections",
-    "unsolicited_answers", "failed_connections", "flows", "devices", "peers", "bindings",
+    "unsolicited_answers", "failed_connections", "repeated_connections", "slow_repeated",
+    "udp_exchanges", "arp_insistence", "flows", "devices", "peers", "bindings",
     "suspects",
 )
 SOURCES = ("arp", "dhcp", "configured")
@@ -50,7 +52,10 @@ SETTINGS = (
     "mirai_brief_packets", "mirai_echo_hosts", "mirai_arp_targets",
     "arp_unsolicited", "arp_mac_changes", "slow_ports", "slow_hosts",
     "connection_rate", "udp_rate", "icmp_rate", "idle_connections", "unsolicited_answers",
-    "failed_connections", "max_flows", "max_keys", "max_senders", "max_bindings",
+    "failed_connections", "repeated_connections", "slow_repeated", "udp_exchanges", "arp_sweep",
+    "arp_insistence", "repeated_alone", "slow_repeated_alone", "udp_exchanges_alone", "icmp_alone",
+    "unsolicited_alone", "failed_alone",
+    "max_flows", "max_keys", "max_senders", "max_bindings",
 )
 MAX_SUSPECTS = 4096
 
@@ -202,6 +207,17 @@ cdef class Screen:
         l.idle = settings["idle_connections"]
         l.unasked = settings["unsolicited_answers"]
         l.failed = settings["failed_connections"]
+        l.repeated = settings["repeated_connections"]
+        l.slow_repeated = settings["slow_repeated"]
+        l.udp_exchanges = settings["udp_exchanges"]
+        l.arp_sweep = settings["arp_sweep"]
+        l.insistence = settings["arp_insistence"]
+        l.repeated_alone = settings["repeated_alone"]
+        l.slow_repeated_alone = settings["slow_repeated_alone"]
+        l.udp_exchanges_alone = settings["udp_exchanges_alone"]
+        l.icmp_alone = settings["icmp_alone"]
+        l.unasked_alone = settings["unsolicited_alone"]
+        l.failed_alone = settings["failed_alone"]
         s.fired = <Fired *>calloc(MAX_FIRED, sizeof(Fired))
         s.holds = <Hold *>calloc(HOLD_SETS * HOLD_WAYS, sizeof(Hold))
         if s.fired == NULL or s.holds == NULL:
@@ -242,15 +258,17 @@ cdef class Screen:
         cdef int i
         wanted = (
             (T_DOS, l.syns, heavy), (T_PORTS, l.ports, SET_ITEMS), (T_HOSTS, l.hosts, hosts),
-            (T_ECHO, l.echo_hosts, SET_ITEMS), (T_ARP_TARGETS, l.arp_targets, SET_ITEMS),
+            (T_ECHO, l.echo_hosts, SET_ITEMS), (T_ARP_TARGETS, l.arp_targets or l.arp_sweep, SET_ITEMS),
             (T_ARP_REPLIES, l.unsolicited, 1), (T_SLOW_PORTS, l.slow_ports, SET_ITEMS),
             (T_SLOW_HOSTS, l.slow_hosts, hosts), (T_CONNECTIONS, l.connections, 1),
             (T_UDP, l.udp, heavy), (T_ICMP, l.icmp, heavy), (T_IDLE, l.idle, 1),
             (T_UNSOLICITED, l.unasked, heavy), (T_FAILED, l.failed, 1),
+            (T_REPEATED, l.repeated, 1), (T_SLOW_REPEATED, l.slow_repeated, 1),
+            (T_UDP_EXCHANGES, l.udp_exchanges, 1), (T_INSISTENCE, l.insistence, SET_ITEMS),
         )
         for i, limit, items in wanted:
             if limit:
-                slow = i in (T_SLOW_PORTS, T_SLOW_HOSTS)
+                slow = i in (T_SLOW_PORTS, T_SLOW_HOSTS, T_SLOW_REPEATED, T_INSISTENCE)
                 tallies_init(&t[i], size, items, l.slow_ns if slow else l.window_ns)
         return 0
 
@@ -449,7 +467,7 @@ cdef _check(settings):
         if not name.endswith(("_ns", "_ratio")) and not 0 <= value < 1 << 31:
             raise ValueError(f"{name} must be 0 or more")
     for name in ("scan_ports", "mirai_hosts", "mirai_echo_hosts", "mirai_arp_targets",
-                 "slow_ports", "slow_hosts"):
+                 "slow_ports", "slow_hosts", "arp_sweep"):
         if settings[name] > SET_ITEMS:
             raise ValueError(f"{name} is at most {SET_ITEMS}: so many are told apart per key")
 

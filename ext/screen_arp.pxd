@@ -11,9 +11,10 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from packet cimport Sender, _own_address, _own_mac
+from screen_count cimport count_target, hits
 from screen_flow cimport *
 from screen_look cimport Ends, Look, dhcp_ack
-from screen_rules cimport Who, begin, hits
+from screen_rules cimport Who, begin
 from screen_state cimport *
 from screen_tally cimport *
 from screen_who cimport ANSWER
@@ -24,10 +25,12 @@ cdef extern from *:
     static const long long IDS_LEASE_NS = 3600000000000LL;
     static const long long IDS_ALIVE_NS = 60000000000LL;
     static const long long IDS_SOON_NS = 500000000LL;
+    static const long long IDS_INSISTS_NS = 10000000000LL;
     """
     const int64_t LEASE_NS "IDS_LEASE_NS"       # of a binding that DHCP says nothing about
     const int64_t ALIVE_NS "IDS_ALIVE_NS"       # a sign of life counts for so long
     const int64_t SOON_NS "IDS_SOON_NS"         # what was under way at a claim has arrived by then
+    const int64_t INSISTS_NS "IDS_INSISTS_NS"   # no announcement takes so long
 
 cdef enum:
     # Where a binding comes from; the order is SOURCES in screen.pyx.
@@ -310,23 +313,28 @@ cdef inline void _claim(State *s, const Look *look, const Who *by, const uint8_t
     _flips(s, b, look, by)
 
 
-cdef inline void _sweep(State *s, const Look *look, const Who *by) noexcept nogil:
-    # One more address that a MAC asks for.
+cdef inline void _insists(State *s, const Look *look, const Who *by) noexcept nogil:
+    # One more reply that nobody asked for, from the MAC that it gives. Who tells of a new card or
+    # takes over from another does so for seconds, who poisons caches has to go on.
     cdef Key key
     cdef Tally *tally
+    cdef Binding *b
     cdef Fired *f
-    if s.tables[T_ARP_TARGETS].base == NULL:
-        return
     memset(&key, 0, sizeof(Key))
     key.who = by.sender
-    tally = count(s, T_ARP_TARGETS, &key)
+    tally = count(s, T_INSISTENCE, &key)
     if tally == NULL:
         return
-    set_add(tally, <uint32_t>look.ends.d0)
-    if hits(s.limits.arp_targets, tally.n):
-        f = fire(s, R_MIRAI, CUE_TARGETS, &key, &key.who, tally)
+    tally.total += 1
+    set_add(tally, <uint32_t>look.ends.s0)
+    b = binding_find(&s.bindings, look.ends.s0)
+    tally.bad += b != NULL and (b.contested or b.disputed or memcmp(b.mac, look.sha, 6) != 0)
+    if (hits(s.limits.insistence, tally.total) and (tally.bad or tally.n > 1)
+            and tally.first + INSISTS_NS <= s.clock):
+        f = fire_alone(s, R_ARP_INSISTENCE, CUE_INSISTS, &key, &key.who, tally)
         if f != NULL:
-            f.a = tally.n
+            f.a = tally.total
+            f.b = tally.n
 
 
 cdef inline bint any_claim(const uint8_t *mac) noexcept nogil:
@@ -349,7 +357,7 @@ cdef inline void on_arp(State *s, const Look *look, const Who *by, const uint8_t
         else:
             flow_move(&s.flows, i, G_ENDED, s.clock)
         if by.counts and by.named:
-            _sweep(s, look, by)
+            count_target(s, look.ends.d0, &by.sender)
     elif look.op == 2:
         unasked = i < 0
         if not unasked:
@@ -360,6 +368,8 @@ cdef inline void on_arp(State *s, const Look *look, const Who *by, const uint8_t
         return
     if look.ends.s0 and any_claim(look.sha):
         _claim(s, look, by, ethernet, ifindex, unasked)
+    if unasked and by.named and memcmp(ethernet, look.sha, 6) == 0:
+        _insists(s, look, by)
     if unasked and by.named:
         memset(&key, 0, sizeof(Key))
         key.who = by.sender

@@ -8,6 +8,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset
 
 from packet cimport Sender
+from screen_count cimport *
 from screen_flow cimport *
 from screen_look cimport *
 from screen_state cimport *
@@ -35,10 +36,6 @@ cdef struct Who:
     bint counts             # none of these: the rules count it
     uint8_t grant           # PROVEN, CALLED: what this frame shows about its sender
     bint shown              # this frame's own exchange shows that its address is not forged
-
-
-cdef inline bint hits(uint32_t limit, uint32_t n) noexcept nogil:
-    return limit != 0 and n >= limit
 
 
 # --- what an attempt came to ----------------------------------------------------------------------
@@ -151,31 +148,6 @@ cdef inline void resolve(State *s, Flow *f, bint bad) noexcept nogil:
     _count_hosts(s, T_SLOW_HOSTS, &key, host_item(s, &host), port, bad)
 
 
-cdef inline void count_most(State *s, int table, int rule, uint32_t limit, const Key *key, const Who *by) noexcept nogil:
-    # One more of something that a victim gets.
-    cdef Tally *tally = count(s, table, key)
-    if tally == NULL:
-        return
-    tally.total += 1
-    if by.named:
-        heavy_add(tally, &by.sender)
-    if hits(limit, tally.total):
-        fire_most(s, rule, key, tally)
-
-
-cdef inline void _count_own(State *s, int table, int rule, uint32_t limit, const Key *key) noexcept nogil:
-    # One more of something that a sender does.
-    cdef Tally *tally = count(s, table, key)
-    cdef Fired *f
-    if tally == NULL:
-        return
-    tally.total += 1
-    if hits(limit, tally.total):
-        f = fire(s, rule, CUE_COUNT, key, &key.who, tally)
-        if f != NULL:
-            f.a = tally.total
-
-
 cdef inline void fail(State *s, int32_t i) noexcept nogil:
     # A pending attempt has failed: it was refused (W_RESET is set by the caller), or nobody answered.
     cdef Flow *f = &s.flows.flow[i]
@@ -186,7 +158,9 @@ cdef inline void fail(State *s, int32_t i) noexcept nogil:
         responder_of(f, &key)
         key.proto = f.proto
         key.who = f.who
-        _count_own(s, T_FAILED, R_FAILED, s.limits.failed, &key)
+        # Whoever is refused may be a device without back-off; nobody's silence slows a flood down.
+        count_own(s, T_FAILED, R_FAILED, s.limits.failed, s.limits.failed_alone, &key,
+                  not f.flags & W_RESET)
     resolve(s, f, True)
     flow_move(&s.flows, i, G_ENDED, s.clock)
 
@@ -203,7 +177,7 @@ cdef inline void _judge_open(State *s, int32_t i) noexcept nogil:
         responder_of(f, &key)
         key.port = 0
         key.who = f.who
-        _count_own(s, T_IDLE, R_IDLE, s.limits.idle, &key)
+        count_own(s, T_IDLE, R_IDLE, s.limits.idle, 0, &key, False)
 
 
 # --- time -----------------------------------------------------------------------------------------
@@ -368,12 +342,29 @@ cdef inline bint forged(const Flow *f, const Who *by) noexcept nogil:
     return by.named and memcmp(&f.who, &by.sender, sizeof(Sender)) == 0
 
 
+cdef inline void _repeated(State *s, const Flow *f) noexcept nogil:
+    # One more connection to this port that came about: requests, guesses of a password, held ones.
+    cdef Key key
+    if (s.tables[T_REPEATED].base == NULL and s.tables[T_SLOW_REPEATED].base == NULL) or (
+            not _counted(s, f)):
+        return
+    memset(&key, 0, sizeof(Key))
+    responder_of(f, &key)
+    key.proto = f.proto
+    key.who = f.who
+    count_own(s, T_REPEATED, R_REPEATED, s.limits.repeated, s.limits.repeated_alone, &key, True)
+    count_own(s, T_SLOW_REPEATED, R_REPEATED, s.limits.slow_repeated,
+              s.limits.slow_repeated_alone, &key, True)
+
+
 cdef inline void answered(State *s, int32_t i) noexcept nogil:
     # An attempt has its answer.
     cdef Flow *f = &s.flows.flow[i]
     cdef bint tcp = f.proto == PROTO_TCP
     f.flags |= W_ANSWERED
     count_port(s, f, False)
+    if tcp:
+        _repeated(s, f)
     if f.flags & W_CONTAINED:
         return
     if f.flags & W_RESOLVED:  # came late: it was counted as failed already

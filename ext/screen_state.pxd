@@ -23,6 +23,10 @@ cdef enum:
     R_IDLE = 9
     R_UNSOLICITED = 10
     R_FAILED = 11
+    R_REPEATED = 12
+    R_UDP_EXCHANGES = 13
+    R_ARP_SWEEP = 14
+    R_ARP_INSISTENCE = 15
 
 cdef enum:
     # Tables of tallies; the order is TABLES in screen.pyx. One rule may count in several.
@@ -40,13 +44,17 @@ cdef enum:
     T_IDLE = 11
     T_UNSOLICITED = 12
     T_FAILED = 13
-    N_TABLES = 14
+    T_REPEATED = 14
+    T_SLOW_REPEATED = 15
+    T_UDP_EXCHANGES = 16
+    T_INSISTENCE = 17
+    N_TABLES = 18
     # Tables that are none of tallies, in the same list of names.
-    T_FLOWS = 14
-    T_DEVICES = 15
-    T_PEERS = 16
-    T_BINDINGS = 17
-    T_SUSPECTS = 18
+    T_FLOWS = 18
+    T_DEVICES = 19
+    T_PEERS = 20
+    T_BINDINGS = 21
+    T_SUSPECTS = 22
 
 cdef enum:
     # What a rule has to say about itself; see _detail in screen.pyx.
@@ -62,10 +70,12 @@ cdef enum:
     CUE_FORGED = 9          # another Ethernet source than the ARP packet says
     CUE_HOSTS = 10
     CUE_DISPUTED = 11       # against a binding that rests on an unsolicited reply
+    CUE_INSISTS = 12
 
 cdef enum:
     MAX_FIRED = 1024        # events of one call
     MAX_SLOTS = 15
+    ALONE = 64              # added to R_* where what convicts by itself is held down
 
 cdef struct Fired:
     uint8_t rule            # R_*
@@ -150,11 +160,23 @@ cdef struct Limits:
     uint32_t idle
     uint32_t unasked
     uint32_t failed
+    uint32_t repeated
+    uint32_t slow_repeated
+    uint32_t udp_exchanges
+    uint32_t arp_sweep
+    uint32_t insistence
+    # From so many on the rule alone convicts; 0: never.
+    uint32_t repeated_alone
+    uint32_t slow_repeated_alone
+    uint32_t udp_exchanges_alone
+    uint32_t icmp_alone
+    uint32_t unasked_alone
+    uint32_t failed_alone
 
 cdef struct State:
     Limits limits
     Flows flows
-    Tallies tables[14]
+    Tallies tables[18]
     Hold *holds
     uint64_t seed[2]
     Knowns devices          # LAN
@@ -201,7 +223,6 @@ cdef inline Fired *fire(State *s, int rule, int cue, const Key *key, const Sende
     # The event to be filled in further, NULL where (rule, key) is held down or there is no room.
     # `who` may be NULL: nobody is named. A named sender is a suspect from this frame on.
     cdef int64_t until
-    cdef Fired *f
     if tally != NULL and tally.held > s.clock:
         return NULL
     until = hold_down(s.holds, key, s.seed, rule, s.clock, s.limits.hold_ns)
@@ -209,6 +230,27 @@ cdef inline Fired *fire(State *s, int rule, int cue, const Key *key, const Sende
         tally.held = until if until else s.clock + s.limits.hold_ns
     if until:
         return NULL
+    return _tell(s, rule, cue, key, who, tally)
+
+
+cdef inline Fired *fire_alone(State *s, int rule, int cue, const Key *key, const Sender *who, Tally *tally) noexcept nogil:
+    # The same for what convicts by itself: it is not held down by what does not.
+    cdef int64_t until
+    cdef Fired *f
+    if tally.held_alone > s.clock:
+        return NULL
+    until = hold_down(s.holds, key, s.seed, rule + ALONE, s.clock, s.limits.hold_ns)
+    tally.held_alone = until if until else s.clock + s.limits.hold_ns
+    if until:
+        return NULL
+    f = _tell(s, rule, cue, key, who, tally)
+    if f != NULL:
+        f.decisive = True
+    return f
+
+
+cdef inline Fired *_tell(State *s, int rule, int cue, const Key *key, const Sender *who, Tally *tally) noexcept nogil:
+    cdef Fired *f
     if who != NULL:
         name_sender(s, who)
     if s.n_fired == MAX_FIRED:
@@ -240,10 +282,15 @@ cdef inline Tally *count(State *s, int table, const Key *key) noexcept nogil:
     return tally
 
 
-cdef inline void fire_most(State *s, int rule, const Key *key, Tally *tally) noexcept nogil:
+cdef inline void fire_most(State *s, int rule, const Key *key, Tally *tally, bint alone) noexcept nogil:
     # A rule about a victim: names the sender of more than half of it, if there is one.
     cdef Sender most
     cdef Fired *f
+    if alone and heavy_most(tally, &most):
+        f = fire_alone(s, rule, CUE_COUNT, key, &most, tally)
+        if f != NULL:
+            f.a = tally.total
+        return
     if tally.held > s.clock:
         return
     if heavy_most(tally, &most):

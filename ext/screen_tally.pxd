@@ -38,6 +38,7 @@ cdef struct Tally:
     Key key
     int64_t first           # when the key was first counted in this window, ns
     int64_t held            # no event before this time, as far as is known here
+    int64_t held_alone      # the same for events that convict by themselves
     uint64_t okay           # ports of the set that have answered once
     uint32_t hash
     int32_t chain           # -1 none

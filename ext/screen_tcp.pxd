@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from packet cimport Sender
+from screen_count cimport *
 from screen_flow cimport *
 from screen_look cimport *
 from screen_rules cimport *
@@ -107,7 +108,17 @@ cdef inline void _connection(State *s, const Who *by) noexcept nogil:
         return
     memset(&key, 0, sizeof(Key))
     key.who = by.sender
-    _count_own(s, T_CONNECTIONS, R_CONNECTION_RATE, s.limits.connections, &key)
+    count_own(s, T_CONNECTIONS, R_CONNECTION_RATE, s.limits.connections, 0, &key, False)
+
+
+cdef inline void _udp_exchange(State *s, const Who *by) noexcept nogil:
+    cdef Key key
+    if s.tables[T_UDP_EXCHANGES].base == NULL or not by.counts or not by.named:
+        return
+    memset(&key, 0, sizeof(Key))
+    key.who = by.sender
+    count_own(s, T_UDP_EXCHANGES, R_UDP_EXCHANGES, s.limits.udp_exchanges,
+              s.limits.udp_exchanges_alone, &key, True)
 
 
 cdef inline void _unasked(State *s, const Ends *e, const Who *by) noexcept nogil:
@@ -115,7 +126,8 @@ cdef inline void _unasked(State *s, const Ends *e, const Who *by) noexcept nogil
     cdef Key key
     if s.tables[T_UNSOLICITED].base != NULL and by.counts:
         victim_of(e, &key)
-        count_most(s, T_UNSOLICITED, R_UNSOLICITED, s.limits.unasked, &key, by)
+        count_most(s, T_UNSOLICITED, R_UNSOLICITED, s.limits.unasked, s.limits.unasked_alone,
+                   &key, &by.sender if by.named else NULL)
 
 
 cdef inline bint _acknowledges(const Flow *f, const Look *look) noexcept nogil:
@@ -190,12 +202,10 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
     if i < 0:
         if flags & (TH_RST | TH_SYN):
             _unasked(s, e, by)
-        elif by.contained:
-            return
         elif not flags & TH_ACK or (look.payload == 0 and not flags & (TH_PSH | TH_URG)):
             i = begin(s, e, hash, G_PENDING, by)
             s.flows.flow[i].flags |= W_PROBE
-        else:
+        elif not by.contained:
             i = begin(s, e, hash, G_KEPT, by)
             s.flows.flow[i].flags |= W_ADOPTED | W_SILENT | W_RESOLVED
         return
@@ -300,7 +310,8 @@ cdef inline void on_udp(State *s, const Look *look, Who *by, uint8_t *standing) 
     cdef Flow *f
     if s.tables[T_UDP].base != NULL and by.counts:
         victim_of(e, &key)
-        count_most(s, T_UDP, R_UDP_RATE, s.limits.udp, &key, by)
+        count_most(s, T_UDP, R_UDP_RATE, s.limits.udp, 0, &key,
+                   &by.sender if by.named else NULL)
     if look.group:
         _ask_everyone(s, look, by)
         return
@@ -318,6 +329,7 @@ cdef inline void on_udp(State *s, const Look *look, Who *by, uint8_t *standing) 
         else:
             begin(s, e, hash, G_PENDING, by)
             _connection(s, by)
+            _udp_exchange(s, by)
         return
     if not from_initiator(f, e) and forged(f, by):
         return
@@ -338,9 +350,12 @@ cdef inline void on_icmp(State *s, const Look *look, const Who *by, uint8_t *sta
     cdef Tally *tally
     cdef Fired *fired
     cdef Flow *f
-    if s.tables[T_ICMP].base != NULL and by.counts:
+    # Answers are the victims': of whom a scan by UDP asks for what it has not got, for one.
+    if (s.tables[T_ICMP].base != NULL and by.counts and look.kind != K_ECHO_REPLY
+            and look.kind != K_ICMP_ERROR):
         victim_of(e, &key)
-        count_most(s, T_ICMP, R_ICMP_RATE, s.limits.icmp, &key, by)
+        count_most(s, T_ICMP, R_ICMP_RATE, s.limits.icmp, s.limits.icmp_alone, &key,
+                   &by.sender if by.named else NULL)
     if look.kind == K_ECHO and not look.group:
         i = flow_find(&s.flows, e, &hash)
         if i >= 0 and not from_initiator(&s.flows.flow[i], e):

@@ -61,7 +61,7 @@ cdef inline str key_of(const Fired *f, tuple tables):
         return _target(key, False)
     if f.rule == R_ARP_SPOOF and f.cue != CUE_UNASKED:
         return _target(key, False)
-    if f.rule == R_FAILED:
+    if f.rule == R_FAILED or f.rule == R_REPEATED:
         return f"{_who(&key.who)} -> {_target(key, True)}/{'tcp' if key.proto == 6 else 'udp'}"
     if key.family:
         return f"{_who(&key.who)} -> {_target(key, False)}"
@@ -83,6 +83,8 @@ cdef inline str detail_of(const Fired *f, tuple tables):
         return f"ICMP echo to {f.a} hosts in {span:.1f} s"
     if f.cue == CUE_TARGETS:
         return f"ARP requests for {f.a} addresses in {span:.1f} s"
+    if f.cue == CUE_INSISTS:
+        return f"{f.a} ARP replies that nobody asked for in {span:.1f} s, about {f.b} addresses"
     if f.cue == CUE_UNASKED:
         return f"{f.a} ARP replies that nobody asked for in {span:.1f} s"
     if f.rule == R_ARP_SPOOF:

@@ -8,6 +8,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from ids_appliance.config.further import (
+    ArpInsistence,
+    ArpSweep,
+    Convicting,
+    Rate,
+    Repeated,
+    Slow,
+)
 from ids_appliance.config.inline import Inline
 from ids_appliance.config.notices import Notices
 from ids_appliance.config.priorities import Tc
@@ -80,28 +88,6 @@ class ArpSpoof(Section, frozen=True, forbid_unknown_fields=True):
     """Changes of one address's MAC from which on it fires."""
 
 
-class Slow(Section, frozen=True, forbid_unknown_fields=True):
-    """The scan rules over sixty seconds."""
-
-    enabled: bool = False
-    """Whether the rule is evaluated."""
-    window_s: Seconds = 60.0
-    """Its own rule window."""
-    ports: Annotated[int, Meta(ge=1, le=65_535)] = 40
-    """As ports of port_scan, over the longer window."""
-    hosts: Count = 40
-    """As hosts of mirai, over the longer window."""
-
-
-class Rate(Section, frozen=True, forbid_unknown_fields=True):
-    """A count per window and key above which a further rule fires; see its field in Trigger."""
-
-    enabled: bool = False
-    """Whether the rule is evaluated."""
-    count: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
-    """Count in a rule window from which on it fires."""
-
-
 class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """When to look closer: four rules, and further ones, each with its switch."""
 
@@ -122,14 +108,20 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """Connections and UDP exchanges that one source opens."""
     udp_rate: Rate = Rate(count=5000)
     """UDP packets to one victim."""
-    icmp_rate: Rate = Rate(count=1000)
-    """ICMP packets to one victim."""
+    icmp_rate: Convicting = Convicting(enabled=True, count=250, alone=500)
+    """ICMP packets to one victim, errors and echo replies aside."""
     idle_connections: Rate = Rate(count=200)
     """Connections that one source holds open to one server without sending."""
-    unsolicited_answers: Rate = Rate(count=500)
+    unsolicited_answers: Convicting = Convicting(enabled=True, count=50, alone=500)
     """Answers to one victim that nobody asked for."""
-    failed_connections: Rate = Rate(count=50)
-    """Failed connections of one source to one port of one host."""
+    failed_connections: Convicting = Convicting(enabled=True, count=50, alone=150)
+    """Failed connections of one source to one port of one host; alone: those that nobody refused
+    or answered."""
+    udp_exchanges: Convicting = Convicting(enabled=True, count=200, alone=500)
+    """UDP exchanges that one source begins."""
+    repeated_connections: Repeated = Repeated()
+    arp_sweep: ArpSweep = ArpSweep()
+    arp_insistence: ArpInsistence = ArpInsistence()
     bindings: dict[str, str] = {}
     """IPv4 address -> MAC, for what may never change (the router)."""
     max_flows: Rows = 65_536

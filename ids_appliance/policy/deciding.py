@@ -25,6 +25,8 @@ RULE_SCORE: Final = 100.0
 """Score of a decision that a rule alone has made: it does not give way to a doubtful one."""
 
 
+ARP_RULES: Final = frozenset({"arp_spoof", "arp_insistence"})
+"""Rules that cut off alone: a single frame more goes on harming. Others that are decisive limit."""
 NAMED: Final = 64
 NAMED_NS: Final = 5 * 10**9
 """How many whom a trigger has named wait, and how long, to be limited after all: a rule says the
@@ -80,6 +82,9 @@ class Deciding(Book):
         before = self.standing.get(subject)
         why = f"{event.rule}: {event.detail[:200]}"
         wanted = Wanted(Response.QUARANTINE, why, score=RULE_SCORE, timestamp_ns=event.timestamp_ns)
+        if event.decisive and event.rule not in ARP_RULES:
+            # Its address may be forged, and it may be a device gone wild: slowed down, not cut off.
+            return self._consider(subject, replace(wanted, response=Response.RATE_LIMIT))
         if event.decisive:
             if subject.kind is not Kind.MAC:  # ARP: never the claimed address, it is the victim's
                 self.note("refused", subject, "a rule alone decides about MACs only")

@@ -8,7 +8,8 @@ fires; behind Zeek its rules count on (trigger/standin.py).
 import ipaddress
 
 from ids_appliance._screen import Screen
-from ids_appliance.config import Rate, Trigger
+from ids_appliance.config import Trigger
+from ids_appliance.config.further import Convicting, Rate
 from ids_appliance.errors import ConfigError
 from ids_appliance.types import TriggerEvent
 
@@ -47,8 +48,15 @@ def settings(trigger: Trigger) -> dict[str, float]:
             raise ValueError("a rule that is enabled needs a count of at least 1")
         return value if embedded and on else 0
 
-    def rate(rule: Rate) -> int:
+    def rate(rule: Rate | Convicting) -> int:
         return count(rule.count, rule.enabled)
+
+    def alone(rule: Convicting) -> int:
+        if 0 < rule.alone < rule.count:
+            raise ValueError("a rule convicts at its count or above: alone is less than count")
+        return rule.alone if embedded and rule.enabled else 0
+
+    repeated = trigger.repeated_connections
 
     return {
         "window_ns": round(trigger.rule_window_s * _NS),
@@ -78,6 +86,17 @@ def settings(trigger: Trigger) -> dict[str, float]:
         "idle_connections": rate(trigger.idle_connections),
         "unsolicited_answers": rate(trigger.unsolicited_answers),
         "failed_connections": rate(trigger.failed_connections),
+        "repeated_connections": count(repeated.count, repeated.enabled),
+        "slow_repeated": count(repeated.slow_count, repeated.enabled),
+        "udp_exchanges": rate(trigger.udp_exchanges),
+        "arp_sweep": count(trigger.arp_sweep.targets, trigger.arp_sweep.enabled),
+        "arp_insistence": count(trigger.arp_insistence.replies, trigger.arp_insistence.enabled),
+        "repeated_alone": count(repeated.count, repeated.enabled and repeated.alone),
+        "slow_repeated_alone": count(repeated.slow_count, repeated.enabled and repeated.alone),
+        "udp_exchanges_alone": alone(trigger.udp_exchanges),
+        "icmp_alone": alone(trigger.icmp_rate),
+        "unsolicited_alone": alone(trigger.unsolicited_answers),
+        "failed_alone": alone(trigger.failed_connections),
         "max_flows": trigger.max_flows,
         "max_keys": trigger.max_keys,
         "max_senders": trigger.max_senders,

@@ -7,7 +7,15 @@ import numpy as np
 
 from ids_appliance._features import HostIdentity
 from ids_appliance._screen import Screen
-from ids_appliance.config import Rate, Slow, Trigger
+from ids_appliance.config import Trigger
+from ids_appliance.config.further import (
+    ArpInsistence,
+    ArpSweep,
+    Convicting,
+    Rate,
+    Repeated,
+    Slow,
+)
 from ids_appliance.trigger import embedded
 from ids_appliance.types import FRAME, SENDER
 from tests.ext import traffic as t
@@ -18,17 +26,34 @@ from tests.reference import screen as twin
 S = 1_000_000_000
 IDENTITY = HostIdentity([GATEWAY_MAC], [GATEWAY4, GATEWAY6]).packed()
 HOST = packet.Host(frozenset([GATEWAY_MAC]), frozenset([GATEWAY4, GATEWAY6]))
-DEFAULTS = embedded.settings(Trigger())
+OFF = Convicting(enabled=False)
+DEFAULTS = embedded.settings(
+    Trigger(
+        slow_scan=Slow(enabled=False),
+        icmp_rate=OFF,
+        unsolicited_answers=OFF,
+        failed_connections=OFF,
+        udp_exchanges=OFF,
+        repeated_connections=Repeated(enabled=False),
+        arp_sweep=ArpSweep(enabled=False),
+        arp_insistence=ArpInsistence(enabled=False),
+    )
+)
+"""The four published rules alone, as they are set by default."""
 RATE = Rate(enabled=True, count=5)
 EVERYTHING = embedded.settings(
     Trigger(
         slow_scan=Slow(enabled=True, ports=5, hosts=4),
         connection_rate=RATE,
         udp_rate=RATE,
-        icmp_rate=RATE,
+        icmp_rate=Convicting(enabled=True, count=5, alone=7),
         idle_connections=Rate(enabled=True, count=1),
-        unsolicited_answers=RATE,
-        failed_connections=Rate(enabled=True, count=2),
+        unsolicited_answers=Convicting(enabled=True, count=5, alone=5),
+        failed_connections=Convicting(enabled=True, count=2, alone=3),
+        udp_exchanges=Convicting(enabled=True, count=4, alone=6),
+        repeated_connections=Repeated(count=3, slow_count=5),
+        arp_sweep=ArpSweep(targets=4),
+        arp_insistence=ArpInsistence(replies=3),
     )
 )
 SMALL = EVERYTHING | {
@@ -46,6 +71,19 @@ SMALL = EVERYTHING | {
     "arp_mac_changes": 3,
     "connection_rate": 3,
     "unsolicited_answers": 2,
+    "unsolicited_alone": 3,
+    "repeated_connections": 1,
+    "repeated_alone": 1,
+    "slow_repeated": 1,
+    "failed_connections": 1,
+    "failed_alone": 1,
+    "slow_repeated_alone": 0,
+    "udp_exchanges": 2,
+    "udp_exchanges_alone": 3,
+    "icmp_rate": 2,
+    "icmp_alone": 3,
+    "arp_sweep": 2,
+    "arp_insistence": 2,
 }
 Event = tuple[Any, ...]
 

@@ -76,6 +76,20 @@ def test_a_decisive_event_cuts_off_the_mac_on_its_port(world: World) -> None:
     assert (made.subject, made.response) == (device(66, "lan1"), Q)
 
 
+@pytest.mark.parametrize("rule", ["repeated_connections", "udp_exchanges", "arp_sweep"])
+def test_a_further_rule_alone_limits_and_never_cuts_off(world: World, rule: str) -> None:
+    (made,) = world.named(lan(66, ifindex=3), rule, decisive=True)
+    assert made.response is Response.RATE_LIMIT
+    (limited,) = world.named(wan("198.51.100.7"), rule, decisive=True)
+    assert limited.response is Response.RATE_LIMIT and not limited.subject.proven
+    assert world.named(lan(66, ifindex=3), rule, decisive=True) == []
+
+
+def test_who_insists_by_arp_is_cut_off(world: World) -> None:
+    (made,) = world.named(lan(66, ifindex=3), "arp_insistence", decisive=True)
+    assert made.response is Response.QUARANTINE
+
+
 def test_a_decisive_event_never_bans_an_address(world: World) -> None:
     assert world.named(wan("198.51.100.7"), "arp_spoof", decisive=True) == []
     assert world.named(flood("192.0.2.5"), "arp_spoof", decisive=True) == []

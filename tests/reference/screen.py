@@ -419,13 +419,38 @@ class Screen:
         silent = f.silent or f.flood or f.proto not in (TCP, UDP)
         return not silent and f.who not in self.contained
 
-    def simple(self, rule: str, key: Any, text: str, who: Who) -> None:
-        t = self.tally(rule, rule, key)
+    def simple(
+        self,
+        rule: str,
+        key: Any,
+        text: str,
+        who: Who,
+        *,
+        alone: str = "",
+        worse: bool = True,
+        setting: str = "",
+    ) -> None:
+        t = self.tally(setting or rule, setting or rule, key)
         if t is None:
             return
         t.total += 1
-        if t.total >= self.set[rule]:
-            self.fire(rule, text, who, f"{t.total} in {self.span(t)}: {text}")
+        t.bad += worse
+        detail = f"{t.total} in {self.span(t)}: {text}"
+        if alone and 0 < self.set[alone] <= t.bad:
+            self.fire(rule, text, who, detail, decisive=True, loud=True)
+        elif t.total >= self.set[setting or rule]:
+            self.fire(rule, text, who, detail)
+
+    def repeated(self, f: Flow) -> None:
+        if not self.counted(f):
+            return
+        assert f.who is not None
+        text = f"{named(f.who)} -> {place(f.other)}/tcp"
+        for setting in ("repeated_connections", "slow_repeated"):
+            alone = "repeated_alone" if setting[0] == "r" else "slow_repeated_alone"
+            key = (f.who, f.other)
+            rule = "repeated_connections"
+            self.simple(rule, key, text, f.who, alone=alone, setting=setting)
 
     def most(self, t: Tally, who: Who | None) -> Who | None:
         """Misra and Gries with four counters; return who certainly has more than half."""
@@ -443,15 +468,21 @@ class Screen:
         t.total += 1
         most = self.most(t, by.who)
         text = str(ipaddress.ip_address(look.target))
-        if t.total >= self.set[rule]:
-            self.fire(rule, text, most, f"{t.total} in {self.span(t)}: {text}")
+        alone = {"icmp_rate": "icmp_alone", "unsolicited_answers": "unsolicited_alone"}.get(rule)
+        detail = f"{t.total} in {self.span(t)}: {text}"
+        if alone and 0 < self.set[alone] <= t.total and most is not None:
+            self.fire(rule, text, most, detail, decisive=True, loud=True)
+        elif t.total >= self.set[rule]:
+            self.fire(rule, text, most, detail)
 
     def fail(self, f: Flow) -> None:
         self.count_port(f, True)
         if self.counted(f):
             assert f.who is not None
             text = f"{named(f.who)} -> {place(f.other)}/{'tcp' if f.proto == TCP else 'udp'}"
-            self.simple("failed_connections", (f.who, f.other, f.proto), text, f.who)
+            key = (f.who, f.other, f.proto)
+            rule = "failed_connections"
+            self.simple(rule, key, text, f.who, alone="failed_alone", worse=not f.reset)
         self.resolve(f, True)
         self.move(f, "ended")
 
@@ -515,6 +546,8 @@ class Screen:
     def answered(self, f: Flow) -> None:
         f.answered = True
         self.count_port(f, False)
+        if f.proto == TCP:
+            self.repeated(f)
         if f.contained:
             return
         if f.resolved:
@@ -604,11 +637,9 @@ class Screen:
         if f is None:
             if flags & (RST | SYN):
                 self.victim("unsolicited_answers", look, by)
-            elif by.contained:
-                pass
             elif not flags & ACK or (look.payload == 0 and not flags & (PSH | URG)):
                 self.begin(look.ends, "pending", by).probe = True
-            else:
+            elif not by.contained:
                 f = self.begin(look.ends, "kept", by)
                 f.adopted = f.silent = f.resolved = True
             return 0
@@ -757,7 +788,9 @@ class Screen:
             else:
                 self.begin(look.ends, "pending", by)
                 if by.counts and by.who is not None:
-                    self.simple("connection_rate", by.who, named(by.who), by.who)
+                    who, text = by.who, named(by.who)
+                    self.simple("connection_rate", who, text, who)
+                    self.simple("udp_exchanges", who, text, who, alone="udp_exchanges_alone")
             return 0
         if not began and self.forged(f, by):
             return 0
@@ -770,7 +803,8 @@ class Screen:
         return ANSWER
 
     def icmp(self, look: Look, by: By) -> int:
-        self.victim("icmp_rate", look, by)
+        if look.kind not in ("reply", "error"):
+            self.victim("icmp_rate", look, by)
         if look.kind == "echo" and not look.group:
             f = self.find(look.ends)
             if f is not None and f.began != (look.source, look.sport):
@@ -812,6 +846,31 @@ class Screen:
                 f"ICMP echo to {n} hosts" if table == "echo" else f"ARP requests for {n} addresses"
             )
             self.fire("mirai", named(who), who, f"{what} in {self.span(t)}")
+
+    def arp_targets(self, item: bytes, who: Who) -> None:
+        self.distinct("arp", "mirai_arp_targets", item, who)
+        t = self.tally("sweep", "arp_sweep", who)
+        if t is None:
+            return
+        if len(t.items) < ITEMS:
+            t.items[item] = True
+        if len(t.items) >= self.set["arp_sweep"]:
+            detail = f"ARP requests for {len(t.items)} addresses in {self.span(t)}"
+            self.fire("arp_sweep", named(who), who, detail, decisive=True, loud=True)
+
+    def insists(self, look: Look, who: Who) -> None:
+        t = self.tally("slow_insistence", "arp_insistence", who)
+        if t is None:
+            return
+        t.total += 1
+        t.items[look.source] = True
+        b = self.bound.get(look.source)
+        t.bad += b is not None and (b.rival is not None or b.disputed or b.mac != look.sha)
+        enough = t.total >= self.set["arp_insistence"] and self.clock - t.first >= 10 * S
+        if enough and (t.bad or len(t.items) > 1):
+            detail = f"{t.total} ARP replies that nobody asked for in {self.span(t)}"
+            detail += f", about {len(t.items)} addresses"
+            self.fire("arp_insistence", named(who), who, detail, decisive=True, loud=True)
 
     # --- ARP ---
 
@@ -873,7 +932,7 @@ class Screen:
             else:
                 self.move(f, "ended")
             if by.counts and by.who is not None:
-                self.distinct("arp", "mirai_arp_targets", look.target, by.who)
+                self.arp_targets(look.target, by.who)
         elif look.op == 2:
             unasked = f is None
             answer = 0 if unasked else ANSWER
@@ -883,6 +942,8 @@ class Screen:
             return answer
         if any(look.source) and any(look.sha) and not look.sha[0] & 1:
             self.claim(look, by, mac, ifindex, unasked, host)
+        if unasked and by.who is not None and mac == look.sha:
+            self.insists(look, by.who)
         if unasked and by.who is not None:
             t = self.tally("replies", "arp_unsolicited", by.who)
             assert t is not None

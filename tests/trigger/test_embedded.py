@@ -1,12 +1,16 @@
 """The section [trigger] becomes a screen: what is on, what is off, what is refused."""
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
 
 from ids_appliance._features import HostIdentity
 from ids_appliance._screen import SETTINGS
-from ids_appliance.config import Dos, PortScan, Rate, Slow, Trigger
+from ids_appliance.config import Dos, PortScan, Trigger
+from ids_appliance.config.further import Convicting, Rate, Slow
+from ids_appliance.config_file import load
 from ids_appliance.errors import ConfigError
 from ids_appliance.trigger import embedded
 from ids_appliance.types import TriggerEvent
@@ -14,6 +18,11 @@ from tests.ext.screening import batch
 from tests.ext.test_screen import syns
 
 HOST = HostIdentity().packed()
+PUBLISHED = {"dos_syns", "scan_ports", "mirai_hosts", "mirai_echo_hosts", "mirai_arp_targets"}
+PUBLISHED |= {"arp_unsolicited", "arp_mac_changes", "dos_handshake_ratio", "scan_failed_ratio"}
+PUBLISHED |= {"mirai_top_ports", "mirai_top_ports_ratio", "mirai_failed_or_brief_ratio"}
+PUBLISHED |= {"mirai_brief_packets", "overflow"}
+TABLES = {name for name in SETTINGS if name.startswith("max_") or name.endswith("_ns")}
 OFF = {"dos_syns", "scan_ports", "mirai_hosts", "mirai_echo_hosts", "mirai_arp_targets"}
 
 
@@ -21,14 +30,31 @@ def test_every_setting_of_the_screen_has_its_number() -> None:
     assert set(embedded.settings(Trigger())) == set(SETTINGS)
 
 
-def test_further_rules_are_off_unless_switched_on() -> None:
+def test_further_rules_are_on_where_they_earn_it() -> None:
     numbers = embedded.settings(Trigger())
-    further = {"slow_ports", "slow_hosts", "connection_rate", "udp_rate", "icmp_rate"}
-    further |= {"idle_connections", "unsolicited_answers", "failed_connections"}
-    assert {name for name in further if numbers[name]} == set()
+    off = {"slow_ports", "slow_hosts", "connection_rate", "udp_rate", "idle_connections"}
+    assert {name for name in off if numbers[name]} == set()
+    earning = {"repeated_connections", "slow_repeated", "udp_exchanges", "icmp_rate"}
+    earning |= {"unsolicited_answers", "failed_connections", "arp_sweep", "arp_insistence"}
+    assert all(numbers[name] for name in earning)
     on = Trigger(slow_scan=Slow(enabled=True), udp_rate=Rate(enabled=True, count=7))
     numbers = embedded.settings(on)
     assert (numbers["slow_ports"], numbers["slow_hosts"], numbers["udp_rate"]) == (40, 40, 7)
+
+
+def test_the_published_profile_has_the_four_rules_alone(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    lines = ['interfaces = ["eth1"]', 'model = "/m"', 'profile = "paper"', 'mode = "offloaded"']
+    lines += ["[node]", 'addresses = ["node:7447"]', "plaintext = true"]
+    file.write_text("\n".join(lines))
+    numbers = embedded.settings(load(file).trigger)
+    counts = {name for name, number in numbers.items() if number and name not in TABLES}
+    assert counts == PUBLISHED
+
+
+def test_a_rule_that_is_off_convicts_nobody() -> None:
+    off = Convicting(enabled=False, count=2, alone=3)
+    assert embedded.settings(Trigger(icmp_rate=off))["icmp_alone"] == 0
 
 
 @pytest.mark.parametrize("kind", ["always", "manual"])
@@ -54,6 +80,7 @@ def test_events_have_names() -> None:
         (Trigger(dos=Dos(syns=0)), "at least 1"),
         (Trigger(dos=Dos(handshake_ratio=3)), "handshake_ratio"),
         (Trigger(rule_window_s=0), "window_ns"),
+        (Trigger(icmp_rate=Convicting(enabled=True, count=5, alone=4)), "alone is less"),
         (Trigger(bindings={"router": "02:00:00:00:00:01"}), "router"),
         (Trigger(bindings={"192.0.2.1": "02:00"}), "02:00"),
     ],

@@ -1,0 +1,161 @@
+"""Each further rule of the prescreener at the count from which it convicts, and just below it."""
+
+import numpy as np
+import pytest
+
+from ids_appliance._screen import Screen
+from ids_appliance.config import Trigger
+from ids_appliance.trigger import embedded
+from ids_appliance.types import SENDER
+from tests.ext import traffic as t
+from tests.ext.screening import Event, S, run
+from tests.ext.test_screen import (
+    ACK,
+    ADDRESS,
+    MAC,
+    OTHER,
+    RST,
+    SYN,
+    THIRD,
+    THIRD_MAC,
+    claim,
+    fired,
+    name,
+    scan,
+    segment,
+    sent,
+    syns,
+)
+from tests.ext.traffic import Sent
+
+SHIPPED = embedded.settings(Trigger())
+
+
+def convicted(screen: Screen, frames: list[Sent]) -> list[Event]:
+    return [event for event in fired(screen, frames) if event[6]]
+
+
+def connections(count: int, at_s: float, *, every_s: float, answer: int = SYN) -> list[Sent]:
+    """So many connections to one port, each with its answer."""
+    frames = []
+    for i in range(count):
+        now, ports = at_s + i * every_s, (2000 + i, 80)
+        frames.append(segment((ADDRESS, OTHER), ports, SYN, now, seq=5))
+        frames.append(segment((OTHER, ADDRESS), ports[::-1], answer | ACK, now, seq=1, ack=6))
+    return frames
+
+
+def test_twenty_connections_to_one_port_in_a_window_convict() -> None:
+    assert convicted(Screen(SHIPPED), connections(19, 10, every_s=0.1)) == []
+    (event,) = convicted(Screen(SHIPPED), connections(20, 10, every_s=0.1))
+    assert (event[0], event[3], event[4]) == ("repeated_connections", 39, name(MAC))
+    assert event[5].startswith("20 in 1.9 s: ") and event[5].endswith("-> 192.0.2.2:80/tcp")
+
+
+def test_so_do_fifty_in_a_minute() -> None:
+    assert convicted(Screen(SHIPPED), connections(49, 60, every_s=1)) == []
+    (event,) = convicted(Screen(SHIPPED), connections(50, 60, every_s=1))
+    assert event[0] == "repeated_connections" and event[2] == 109 * S
+
+
+def test_what_is_refused_repeats_nothing() -> None:
+    # A device without back-off whose service is gone is no flood, however fast it is.
+    assert convicted(Screen(SHIPPED), connections(2000, 10, every_s=0.002, answer=RST)) == []
+
+
+def test_a_flood_of_connections_that_nobody_answers_convicts() -> None:
+    screen = Screen(SHIPPED)
+    run(screen, syns(149))
+    assert [e for e in screen.expire(14 * S) if e[6]] == []
+    screen = Screen(SHIPPED)
+    run(screen, syns(150))
+    (event,) = [e for e in screen.expire(14 * S) if e[6]]
+    assert event[0] == "failed_connections" and event[4] == name(MAC)
+
+
+def test_what_convicts_is_not_held_down_by_what_only_opened_the_window() -> None:
+    screen = Screen(SHIPPED)
+    frames = [sent(MAC, t.ip(ADDRESS, OTHER, 1, t.echo(8, i)), 10 + i * 0.001) for i in range(500)]
+    assert [(e[0], e[3], e[6]) for e in fired(screen, frames)] == [
+        ("icmp_rate", 249, False),
+        ("icmp_rate", 499, True),
+    ]
+
+
+def test_errors_are_answers_and_flood_nobody() -> None:
+    asked = t.ip(OTHER, ADDRESS, 17, t.udp((4000, 9)))
+    error = b"\x03\x03" + bytes(6) + asked
+    frames = [sent(MAC, t.ip(ADDRESS, OTHER, 1, error), 10 + i * 0.001) for i in range(900)]
+    assert fired(Screen(SHIPPED), frames) == []
+
+
+def test_answers_to_nothing_convict_who_sends_most_of_them() -> None:
+    frames = [segment((ADDRESS, OTHER), (80, 1000 + i), SYN | ACK, 10) for i in range(500)]
+    assert [(e[0], e[3], e[6]) for e in fired(Screen(SHIPPED), frames)] == [
+        ("unsolicited_answers", 49, False),
+        ("unsolicited_answers", 499, True),
+    ]
+
+
+@pytest.mark.parametrize("flags", [0, ACK])
+def test_the_victim_of_a_scan_goes_on_answering_when_the_scanner_is_contained(flags: int) -> None:
+    screen = Screen(SHIPPED)
+    screen.contain(np.frombuffer(name(MAC), SENDER))
+    frames = []
+    for i in range(600):
+        frames.append(segment((ADDRESS, OTHER), (4000, 1 + i), flags, 10, seq=5))
+        frames.append(segment((OTHER, ADDRESS), (1 + i, 4000), RST | ACK, 10))
+    assert fired(screen, frames) == []
+
+
+def test_udp_to_everywhere_convicts() -> None:
+    frames = [
+        sent(MAC, t.ip(ADDRESS, OTHER, 17, t.udp((161, 1000 + i))), 10 + i * 0.001)
+        for i in range(500)
+    ]
+    assert convicted(Screen(SHIPPED), frames[:499]) == []
+    (event,) = convicted(Screen(SHIPPED), frames)
+    assert event[0] == "udp_exchanges" and event[4] == name(MAC)
+
+
+def test_a_sweep_by_arp_convicts() -> None:
+    frames = [
+        claim(MAC, ADDRESS, 10 + i * 0.01, op=1, to=bytes([192, 0, 2, 10 + i])) for i in range(64)
+    ]
+    assert convicted(Screen(SHIPPED), frames[:63]) == []
+    (event,) = convicted(Screen(SHIPPED), frames)
+    assert (event[0], event[4]) == ("arp_sweep", name(MAC)) and "64 addresses" in event[5]
+
+
+def insisting(count: int, every_s: float, *, two: bool = True) -> list[Sent]:
+    """Replies that nobody asked for, about one address or two."""
+    held = [OTHER, THIRD if two else OTHER]
+    return [
+        claim(MAC, held[i % 2], 61 + i * every_s, to=bytes([192, 0, 2, 9])) for i in range(count)
+    ]
+
+
+def test_who_goes_on_claiming_two_addresses_is_cut_off() -> None:
+    assert convicted(Screen(SHIPPED), insisting(9, 2)) == []
+    (event,) = convicted(Screen(SHIPPED), insisting(10, 2))
+    assert (event[0], event[4]) == ("arp_insistence", name(MAC)) and "2 addresses" in event[5]
+
+
+def test_announcements_are_over_soon() -> None:
+    # A standby router takes two addresses over, and says so ten times in eight seconds.
+    assert convicted(Screen(SHIPPED), insisting(10, 0.8)) == []
+
+
+def test_who_keeps_saying_where_it_is_may() -> None:
+    assert convicted(Screen(SHIPPED), insisting(29, 2, two=False)) == []
+
+
+def test_one_address_is_enough_where_another_held_it() -> None:
+    screen = Screen(SHIPPED)
+    fired(screen, [claim(THIRD_MAC, OTHER, 60, op=1)])
+    assert [e[0] for e in convicted(screen, insisting(20, 2, two=False))] == ["arp_insistence"] * 4
+
+
+def test_a_scan_alone_convicts_nobody() -> None:
+    # A telephone looks what a new device can do: the forest has to say what it thinks of that.
+    assert convicted(Screen(SHIPPED), scan(200, 10, answer=RST)) == []
