@@ -14,8 +14,7 @@ from ids_appliance.errors import ControlError, LabError, NotRunning
 from ids_appliance.gateway.client import Client
 from ids_appliance.gateway.messages import AskStatus
 
-Kind = Literal["bare", "tapped", "gateway"]
-PORT: Final = 7447
+PORTS: Final = {"appliance": 7447, "literal": 7448}
 _POLL_S: Final = 0.05
 
 
@@ -25,29 +24,65 @@ class Mode:
 
     name: str
     about: str
-    kind: Kind
-    settings: str = ""
-    """Further lines of the gateway's configuration, before its sections."""
-    offloaded: bool = False
+    module: str = ""
+    """What runs on the gateway: a module that answers lines by its totals, one that takes the
+    gateway's command line (`as_gateway`), or nothing."""
+    as_gateway: bool = False
+    node: Literal["", "appliance", "literal"] = ""
+    """Who judges on the node; empty: nobody does."""
+    timed: bool = False
+    """The module is told the model: it measures latency."""
+    ring: Ring = Ring()
+    """Of a module that is no gateway: its capture ring."""
     missing: str = ""
     """Why it cannot be run; empty: it can."""
 
 
+_OURS: Final = "ids_appliance"
+_LITERAL: Final = "ids_appliance.bench.literal"
+_ROOMY: Final = Ring(mib=64, retire_ms=20)
+"""What judges in large batches stalls for long: blocks that fill up, and more of them, help it."""
+_TIMED: Final = "ids_appliance.bench.timed"
+
 MODES: Final = {
     mode.name: mode
     for mode in (
-        Mode("bare", "the kernel forwards, nobody looks", "bare"),
-        Mode("tapped", "the same ring; its reader only counts", "tapped"),
-        Mode("gateway-only", "every packet judged on the gateway", "gateway"),
-        Mode("offloaded", "new cells judged by the node", "gateway", offloaded=True),
+        Mode("bare", "the kernel forwards, nobody looks"),
+        Mode("tapped", "the same ring; its reader only counts", "ids_appliance.bench.tap"),
+        Mode(
+            "paper-gateway",
+            "as published: Python features, scikit-learn here",
+            _LITERAL,
+            ring=_ROOMY,
+        ),
+        Mode(
+            "paper-offloaded",
+            "as published: Python features, one JSON object a packet, scikit-learn on the node",
+            _LITERAL,
+            node="literal",
+            ring=_ROOMY,
+        ),
+        Mode("gateway-only", "every packet judged on the gateway", _OURS, as_gateway=True),
+        Mode("offloaded", "new cells judged by the node", _OURS, as_gateway=True, node="appliance"),
+        Mode(
+            "offloaded-uncached",
+            "the same with room for one set of known cells",
+            "ids_appliance.bench.uncached",
+            as_gateway=True,
+            node="appliance",
+        ),
         Mode(
             "inline",
             "every packet waits in a kernel queue for its verdict",
-            "bare",
             missing="the inline queue has not landed",
         ),
     )
 }
+TIMED: Final = {
+    "gateway-only": Mode("gateway-only, latency", "", _TIMED, timed=True),
+    "offloaded": Mode("offloaded, latency", "", _TIMED, timed=True, node="appliance"),
+}
+"""Mode -> its twin that measures how long packets wait for their verdict."""
 
 
 @dataclass(slots=True)
@@ -71,7 +106,7 @@ class Stage:
         self._model = model.resolve()
         self._prefix = prefix
         self._on_exit = ExitStack()
-        self._node: Process | None = None
+        self._nodes: dict[str, Process] = {}
 
     def __enter__(self) -> "Stage":
         return self
@@ -84,24 +119,32 @@ class Stage:
         """Run a mode; it is ready when this is entered. Raises LabError."""
         if mode.missing:
             raise LabError(f"mode {mode.name}: {mode.missing}")
-        if mode.kind == "bare":
+        if not mode.module:
             yield Running(dict)
-        elif mode.kind == "tapped":
-            with self._counting("ids_appliance.bench.tap", *_ring_words()) as running:
+        elif mode.as_gateway:
+            with self._gateway(mode) as running:
                 yield running
         else:
-            with self._gateway(mode) as running:
+            with self._counting(mode) as running:
                 yield running
 
     @contextmanager
-    def _counting(self, module: str, *words: str) -> Iterator[Running]:
+    def _counting(self, mode: Mode) -> Iterator[Running]:
         """A process that says `ready` and answers each line by its totals."""
+        words = [INTERFACE, str(mode.ring.mib), str(mode.ring.retire_ms)]
+        pids = {}
+        if mode.timed:
+            words.append(str(self._model))
+        if mode.node:
+            pids["node"] = self._awaken(mode.node).pid
+            port = str(PORTS[mode.node])
+            words += [f"{NODE}:{port}"] if mode.timed else [NODE, port]
         process = self._bed.process(
-            GATEWAY, sys.executable, "-m", module, INTERFACE, *words, prefix=self._prefix
+            GATEWAY, sys.executable, "-m", mode.module, *words, prefix=self._prefix
         )
         try:
             _await(process, "ready")
-            yield Running(lambda: process.ask(START_S), {"gateway": process.pid})
+            yield Running(lambda: process.ask(START_S), {"gateway": process.pid} | pids)
         finally:
             process.close()
 
@@ -110,10 +153,10 @@ class Stage:
         """The gateway itself, its window open from the first packet on and its responses off."""
         place = self._bed.directory / f"gateway-{mode.name}"
         place.mkdir(exist_ok=True)
-        pids = {"node": self._awaken().pid} if mode.offloaded else {}
+        pids = {"node": self._awaken(mode.node).pid} if mode.node else {}
         config = place / "gateway.toml"
         config.write_text(_configuration(mode, self._model, place))
-        words = [sys.executable, "-m", "ids_appliance", "gateway", "--config", str(config)]
+        words = [sys.executable, "-m", mode.module, "gateway", "--config", str(config)]
         process = self._bed.process(GATEWAY, *words, prefix=self._prefix)
         try:
             with _client(process, place / "run") as client:
@@ -130,19 +173,18 @@ class Stage:
         finally:
             process.close()
 
-    def _awaken(self) -> Process:
-        """Return the node, started at its first use."""
-        if self._node is None:
+    def _awaken(self, kind: Literal["appliance", "literal"]) -> Process:
+        """Return a node, started at its first use."""
+        if kind not in self._nodes:
+            port = PORTS[kind]
             words = [sys.executable, "-m", "ids_appliance", "classifier", "--plaintext"]
-            words += ["--listen", f"{NODE}:{PORT}", "--model", str(self._model)]
-            self._node = self._bed.process("node", *words)
-            self._on_exit.callback(self._node.close)
-            _await(self._node, "listening on ")
-        return self._node
-
-
-def _ring_words() -> list[str]:
-    return [str(Ring().mib), str(Ring().retire_ms)]
+            words += ["--listen", f"{NODE}:{port}", "--model", str(self._model)]
+            if kind == "literal":
+                words = [sys.executable, "-m", "ids_appliance.bench.literal_node", NODE, str(port)]
+            self._nodes[kind] = process = self._bed.process("node", *words)
+            self._on_exit.callback(process.close)
+            _await(process, "listening on " if kind == "appliance" else "ready")
+        return self._nodes[kind]
 
 
 def _await(process: Process, begins: str) -> None:
@@ -164,7 +206,7 @@ def _client(process: Process, run_dir: Path) -> Client:
 def _configuration(mode: Mode, model: Path, place: Path) -> str:
     lines = [
         f"interfaces = {json.dumps([INTERFACE])}",
-        f"mode = {json.dumps('offloaded' if mode.offloaded else 'gateway-only')}",
+        f"mode = {json.dumps('offloaded' if mode.node else 'gateway-only')}",
         f"model = {json.dumps(str(model))}",
         f"state_dir = {json.dumps(str(place / 'state'))}",
         f"run_dir = {json.dumps(str(place / 'run'))}",
@@ -174,8 +216,10 @@ def _configuration(mode: Mode, model: Path, place: Path) -> str:
         "[enforce]",
         "enabled = false",
         'backend = "dry-run"',
-        mode.settings,
+        # Else the gateway would judge itself what the node does not answer in time.
+        "[failure]",
+        'on_classifier_down = "open"',
     ]
-    if mode.offloaded:
-        lines += ["[node]", f'addresses = ["{NODE}:{PORT}"]', "plaintext = true"]
+    if mode.node:
+        lines += ["[node]", f'addresses = ["{NODE}:{PORTS["appliance"]}"]', "plaintext = true"]
     return "\n".join(lines) + "\n"

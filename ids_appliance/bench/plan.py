@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from ids_appliance.bench.modes import Mode
+from ids_appliance.bench.modes import TIMED, Mode
 from ids_appliance.bench.search import Probe, Search, Terms, Verdict
 from ids_appliance.bench.steps import Step
 
@@ -132,10 +132,10 @@ class Run:
         return step
 
     def fix(self, modes: Sequence[Mode], mixes: Sequence[str]) -> None:
-        """Measure every mode's CPU and memory at the fixed rates."""
+        """Measure every mode's CPU, memory and latency at the fixed rates."""
         for pps in self._how.fixed_pps:
             for mix in mixes:
-                for mode in modes:
+                for mode in [*modes, *(TIMED[m.name] for m in modes if m.name in TIMED)]:
                     step = self._trials.run(mode, mix, pps, self._how.fixed_s)
                     self.results.fixed.append(step)
                     self._say(f"{mix} fixed: {line(step, confirming=False)}")

@@ -21,6 +21,7 @@ TOLD: Final[tuple[str, ...]] = (
     *("delivered", "judged", "unparsable", "own", "echo", "unanswered", "shed", "contained"),
     *("screened", "under_way", "kernel_packets", "kernel_drops", "in_ring", "malformed"),
     *("cell_asks", "classifier_bytes_sent", "classifier_bytes_received"),
+    *("latency_p50_us", "latency_p99_us"),
 )
 """Of a gateway's counters, those that a step keeps."""
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import click
 from ids_appliance.bench import mixes as packets
 from ids_appliance.bench.bed import Bed
 from ids_appliance.bench.document import document
+from ids_appliance.bench.groups import CLASSES, held
 from ids_appliance.bench.machine import machine
 from ids_appliance.bench.modes import MODES, Mode, Stage
 from ids_appliance.bench.plan import QUICK, Run, Thoroughness, hasten, steps_at_most
@@ -71,6 +73,11 @@ def number(name: str, about: str, low: float, *, whole: bool = False) -> Callabl
 @click.option("--fixed", callback=rates, help='Rates for CPU and memory (15000,19500); "" none.')
 @number("--fixed-for", "Seconds at a fixed rate (60).", 0.5)
 @click.option(
+    "--cgroup",
+    type=click.Choice(list(CLASSES)),
+    help="Hold the gateway's process to a class of machine (control groups).",
+)
+@click.option(
     "--model",
     type=MODEL,
     default=recorded.MODELS / "iot-top20",
@@ -109,7 +116,7 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
     for mode in chosen_modes:
         if mode.missing:
             raise IdsError(f"mode {mode.name} cannot be measured: {mode.missing}")
-    model, out = given["model"], given["out"]
+    model, out, cgroup = given["model"], given["out"], given["cgroup"]
     require()
     if not (model / "card.json").is_file():
         raise IdsError(f"{model} is no model bundle: it has no card.json")
@@ -120,11 +127,14 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
         "machine": machine(),
         "model": model.name,
         "interrupted": True,
-        "notes": [],
+        "notes": [f"the gateway's process is held to {cgroup}"] if cgroup else [],
     }
     hours = steps_at_most(how, len(chosen_modes), len(chosen_mixes)) / 3600
     click.echo(f"about {60 * hours:.0f} minutes" if hours < 2 else f"about {hours:.0f} hours")
-    with orderly(), Bed() as bed, Stage(bed, model) as stage:
+    with orderly(), ExitStack() as stack:
+        bed = stack.enter_context(Bed())
+        prefix = stack.enter_context(held(cgroup)) if cgroup else ()
+        stage = stack.enter_context(Stage(bed, model, prefix=prefix))
         run = Run(BedTrials(bed, stage), how, say=click.echo)
         try:
             run.search(chosen_modes, chosen_mixes)

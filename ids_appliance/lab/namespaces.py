@@ -79,15 +79,15 @@ def require(*tools: str) -> None:
 
 def sweep() -> list[str]:
     """Remove what crashed runs have left; return the namespaces' names."""
-    left = [name for name in present() if _orphaned(name)]
+    left = [name for name in present() if orphaned(name)]
     remove(left)
     for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if _orphaned(place.name) and place.is_dir() and place.stat().st_uid == os.geteuid():
+        if orphaned(place.name) and place.is_dir() and place.stat().st_uid == os.geteuid():
             shutil.rmtree(place, ignore_errors=True)
     return left
 
 
-def _orphaned(name: str) -> bool:
+def orphaned(name: str) -> bool:
     """Return whether a name says that its owner was one of ours and is not there any more."""
     owner = _OWNED.fullmatch(name)
     return owner is not None and not alive(*owner.groups())
@@ -220,23 +220,13 @@ class Network:
             self.ip(name, f"link set {port} up")
 
     def offloads_off(self, name: str, *interfaces: str) -> None:
-        """Let one frame be one packet with its real checksum: no tx, gso, tso, gro."""
-        with self.inside(name), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            for interface in interfaces:
-                for command in _OFFLOADS_OFF:
-                    value = ctypes.create_string_buffer(struct.pack("II", command, 0))
-                    request = struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value))
-                    fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+        """As `offloads_off`, of interfaces in a namespace."""
+        with self.inside(name):
+            offloads_off(*interfaces)
 
-    @contextlib.contextmanager
-    def inside(self, name: str) -> Iterator[None]:
+    def inside(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Let this thread live in a namespace: sockets made there stay there."""
-        with open("/proc/thread-self/ns/net") as home, open(_NAMED / self.full(name)) as there:
-            _enter(there.fileno())
-            try:
-                yield
-            finally:
-                _enter(home.fileno())
+        return inside(self.full(name))
 
     def packet_socket(
         self, name: str, interface: str, kind: int = socket.SOCK_RAW
@@ -264,6 +254,27 @@ class Network:
         place = _SETTINGS / self.full(name)
         place.mkdir(parents=True, exist_ok=True)
         (place / file).write_text(text)
+
+
+@contextlib.contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Let this thread live in a namespace of that name: sockets made there stay there."""
+    with open("/proc/thread-self/ns/net") as home, open(_NAMED / namespace) as there:
+        _enter(there.fileno())
+        try:
+            yield
+        finally:
+            _enter(home.fileno())
+
+
+def offloads_off(*interfaces: str) -> None:
+    """Let one frame be one packet with its real checksum: no tx, gso, tso, gro."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for interface in interfaces:
+            for command in _OFFLOADS_OFF:
+                value = ctypes.create_string_buffer(struct.pack("II", command, 0))
+                request = struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value))
+                fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
 
 
 def _enter(descriptor: int) -> None:
