@@ -85,6 +85,7 @@ def test_the_configuration_says_what_the_variables_say(rendered: Rendered, tmp_p
     assert full.window.window_s == 20 and full.trigger.dos.syns == 300
     assert full.trigger.bindings == {"192.0.2.1": "02:00:5e:00:53:fe"}
     assert full.policy.priors["dos"] == 1.5
+    assert full.tc.rates == {"lan0": "900 mbit"} and plain.tc.rates == {}
     assert set(full.protect.administrators) >= {"198.51.100.9", "198.51.100.7@eth0"}
     plaintext = config_of("plaintext")
     assert plaintext.node.plaintext and not plaintext.node.cert and plaintext.enforce.enabled
@@ -109,14 +110,6 @@ def test_nft_takes_the_rules(files: Path, name: str) -> None:
     if os.geteuid() or shutil.which("nft") is None:
         pytest.skip("needs root and nft")
     run("unshare", "--net", "nft", "--check", "--file", str(files / name))
-
-
-@pytest.mark.net
-def test_tc_takes_the_classes(files: Path) -> None:
-    if os.geteuid() or shutil.which("tc") is None:
-        pytest.skip("needs root and tc")
-    cable = "ip link add lan0 type veth peer name ids-peer"
-    run("unshare", "--net", "sh", "-c", f"{cable} && tc -batch {files}/port.tc")
 
 
 def test_systemd_takes_the_units(files: Path) -> None:
