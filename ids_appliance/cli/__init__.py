@@ -21,6 +21,7 @@ COMMANDS = {
     "decisions": "ids_appliance.cli.decisions",
     "demo": "ids_appliance.cli.demo",
     "doctor": "ids_appliance.cli.doctor",
+    "drill": "ids_appliance.cli.drill",
     "enforce": "ids_appliance.cli.enforce",
     "evaluate": "ids_appliance.cli.evaluate",
     "events": "ids_appliance.cli.events",
@@ -72,6 +73,7 @@ THEMES = {
         "classifier",
         "certs",
         "zeek",
+        "drill",
     ),
     "Research": (
         "demo",

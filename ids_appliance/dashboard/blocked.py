@@ -32,13 +32,14 @@ def blocked(reading: Reading, release: Release) -> None:
         args=(0,),
     )
     parts = [f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(page.by_response.items())]
-    st.text(f"{page.total:,} decisions stand" + (f": {', '.join(parts)}" if parts else ""))
+    noun = "decision stands" if page.total == 1 else "decisions stand"
+    st.text(f"{page.total:,} {noun}" + (f": {', '.join(parts)}" if parts else ""))
     if not page.rows:
         st.info("Nobody is blocked." if not page.total else "Nobody here: not found.")
     for decision in page.rows:
         with st.container(border=True):
             sender, done, reason, button = st.columns(WIDTHS, vertical_alignment="center")
-            label = "DRILL · " if getattr(decision, "drill", False) else ""
+            label = "DRILL · " if decision.drill else ""
             sender.text(f"{label}{tables.who(decision)}")
             done.text(f"{tables.what(decision)}\n{tables.spans(decision, page.now_ns)}")
             reason.text(plain(decision.reason))

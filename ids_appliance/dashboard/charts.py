@@ -37,7 +37,12 @@ def timeline(rows: Sequence[Row]) -> altair.Chart:
         altair.Chart(_table(rows, *columns, "open"))
         .mark_bar(cornerRadius=2)
         .encode(
-            x=altair.X("from:T", title=None, scale=altair.Scale(type="utc")),
+            x=altair.X(
+                "from:T",
+                title=None,
+                scale=altair.Scale(type="utc"),
+                axis=altair.Axis(format="%H:%M:%S", labelOverlap=True),
+            ),
             x2="until:T",
             y=altair.Y("rule:N", title=None),
             color=altair.Color("open:N", title="still open"),

@@ -8,7 +8,7 @@ from typing import Final
 
 import streamlit as st
 
-from ids_appliance.dashboard import blocked, panels
+from ids_appliance.dashboard import blocked, drills, panels
 from ids_appliance.dashboard.authority import Authority
 from ids_appliance.dashboard.feed import Feed, Reading
 from ids_appliance.dashboard.settings import Settings, decode_settings
@@ -25,7 +25,10 @@ PANELS: Final = (
     "Votes",
     "Health",
     "Model",
+    "Drills",
 )
+SAID_S: Final = 30.0
+"""For so long the page says what came of an order."""
 
 
 @st.cache_resource(max_entries=4)
@@ -51,6 +54,14 @@ def page(settings: Settings) -> None:
         _order(authority, Release(text=blocked.target(decision)))
         feed.forget()
 
+    def start(kind: str) -> None:
+        try:
+            drills.start(Path(settings.run_dir), kind, str(st.session_state.get("token", "")))
+        except IdsError as error:
+            _say(False, str(error))
+        else:
+            _say(True, f"the drill {kind} is under way")
+
     @st.fragment(run_every=settings.refresh_s)
     def live() -> None:
         try:
@@ -58,9 +69,12 @@ def page(settings: Settings) -> None:
         except IdsError as error:
             st.error(literal(str(error)))
             return
-        _said()
-        panels.header(reading)
-        draw(reading)
+        with st.container():
+            _said()
+        with st.container():
+            panels.header(reading)
+        with st.container(key=f"panel-{PANELS.index(chosen)}"):
+            draw(reading)
 
     shown: dict[str, Callable[[Reading], None]] = {
         "Overview": _overview,
@@ -70,6 +84,7 @@ def page(settings: Settings) -> None:
         "Votes": panels.votes,
         "Health": panels.health,
         "Model": lambda reading: panels.model(reading, settings.model),
+        "Drills": lambda _reading: drills.drills(Path(settings.run_dir), start),
     }
     draw = shown[chosen]
     live()
@@ -85,15 +100,19 @@ def _order(authority: Authority, order: Release) -> None:
     try:
         done = authority.give(order, str(st.session_state.get("token", "")))
     except IdsError as error:
-        st.session_state["said"] = (False, str(error))
+        _say(False, str(error))
     else:
-        st.session_state["said"] = (True, done.message)
+        _say(True, done.message)
+
+
+def _say(good: bool, text: str) -> None:
+    st.session_state["said"] = (good, text, time.monotonic() + SAID_S)
 
 
 def _said() -> None:
-    """Draw what came of the latest order, until the next one."""
-    good, text = st.session_state.get("said", (True, ""))
-    if text:
+    """Draw what came of the latest order, for a while."""
+    good, text, until_s = st.session_state.get("said", (True, "", 0.0))
+    if text and time.monotonic() < until_s:
         (st.success if good else st.error)(literal(text))
 
 

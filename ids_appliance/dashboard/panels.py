@@ -17,23 +17,24 @@ ELSEWHERE: Final = "not in this mode"
 def header(reading: Reading) -> None:
     """Draw what everybody wants to know first."""
     status = reading.status
-    if status.enforcing:
-        st.success("Enforcing: who is convicted is limited or cut off in the kernel.")
-    else:
-        st.warning(literal(f"Not enforcing: {status.held or 'unknown'}"))
-    for alarm in status.alarms:
-        if alarm != status.held:
-            st.error(literal(alarm))
+    judge = f"on the node {status.node}" if status.node else "here"
+    with st.container():  # one element, however many lines it has: what follows stays in place
+        if status.enforcing:
+            st.success(literal(f"Enforcing. {status.mode}: packets are judged {judge}."))
+        else:
+            st.warning(literal(f"Not enforcing: {status.held or 'unknown'}"))
+        for alarm in status.alarms:
+            if alarm != status.held:
+                st.error(literal(alarm))
     seen, judged = rate(reading.samples, "delivered"), rate(reading.samples, "judged")
     dropped = rate(reading.samples, *tables.drop_names(status.counters))
     window = "open" if status.window is not None else "closed"
     figures = (
         ("seen /s", _per_s(seen)),
         ("judged /s", _per_s(judged)),
-        ("dropped by the kernel /s", _per_s(dropped)),
+        ("dropped /s", _per_s(dropped)),
         ("decisions", f"{status.decisions:,}"),
         ("window", window),
-        ("mode", status.mode),
     )
     for column, (label, value) in zip(st.columns(len(figures)), figures, strict=True):
         column.metric(label, value)

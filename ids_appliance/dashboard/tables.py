@@ -84,7 +84,8 @@ def window_rows(windows: Sequence[WindowInfo], now_ns: int) -> list[Row]:
     return [
         {
             "number": window.id,
-            "rule": plain(window.cause.partition(" ")[0] or "?", 40),
+            "rule": plain(window.cause.partition(" ")[0] or "?", 40)
+            + (" (drill)" if window.drill else ""),
             "cause": plain(window.cause),
             "from": moment(window.opened_ns),
             "until": moment(window.closed_ns or now_ns),
@@ -179,7 +180,7 @@ def event_rows(events: Sequence[Mapping[str, Any]], most: int = 50) -> list[Row]
                 "what": plain(" ".join(str(word) for word in said if word), 60),
                 "whom": plain(str(about), 80),
                 "detail": plain(str(detail.get("detail") or detail.get("reason") or ""), 160),
-                "drill": bool(event.get("drill")),
+                "drill": bool(detail.get("drill")),
             }
         )
         if len(rows) == most:

@@ -43,6 +43,8 @@ class WindowInfo(Reply, frozen=True, kw_only=True):
     """Packets whose verdict was malicious."""
     triggers: int = 0
     decisions: int = 0
+    drill: bool = False
+    """A drill's own sender has opened it."""
 
 
 class DecisionInfo(Reply, frozen=True, kw_only=True):
@@ -75,6 +77,8 @@ class DecisionInfo(Reply, frozen=True, kw_only=True):
     note: str = ""
     """Why it is not enforced, or what was done instead."""
     score: float | None = None
+    drill: bool = False
+    """About a drill's own sender: nobody real."""
 
 
 class DecisionPage(Reply, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +68,11 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def hang_up(self) -> None:
+        """End a `follow` that another thread waits in; `close` comes after."""
+        with suppress(OSError):  # the gateway has hung up already
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Hang up; safe to call twice."""

@@ -29,6 +29,7 @@ from ids_appliance.gateway.stories import response_name, standing_names
 from ids_appliance.policy.allow import Allowed
 from ids_appliance.policy.ledger import Active, Effect
 from ids_appliance.policy.subjects import address_text, subject_text
+from ids_appliance.telemetry.drills import is_drill, names_drill
 from ids_appliance.trigger.window import WindowRecord
 from ids_appliance.types import Subject
 
@@ -268,6 +269,7 @@ class Orders:
             votes=record.votes,
             triggers=record.triggers,
             decisions=record.decisions,
+            drill=names_drill(record.sender),
         )
 
     def _decision(self, active: Active) -> DecisionInfo:
@@ -292,6 +294,7 @@ class Orders:
             enforced=active.enforced and not note.startswith("not enforced"),
             note=note,
             score=decision.score,
+            drill=is_drill(decision.subject.interface),
         )
 
     def _device(self, subject: Subject, address: bytes) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from ids_appliance.gateway.appliance import Ended, Told
 from ids_appliance.policy.notes import Note
 from ids_appliance.policy.subjects import subject_of, told
+from ids_appliance.telemetry.drills import is_drill
 from ids_appliance.trigger.window import Change, WindowRecord
 from ids_appliance.types import (
     SENDER,
@@ -39,7 +40,7 @@ class Stories:
     """
 
     def __init__(self, emit: Emit, names: Names) -> None:
-        self._emit = emit
+        self._emit = _labelled(emit)
         self._names = names
         self._found: set[tuple[bytes, bool]] = set()
 
@@ -156,6 +157,17 @@ class Stories:
             return fields | {"src_mac": record["mac"].tobytes()}
         address = record["address"].tobytes()
         return fields | {"src_ip": address[:4] if record["family"] == 4 else address}
+
+
+def _labelled(emit: Emit) -> Emit:
+    """Return `emit` that says of what happens at a drill's port that it is a drill."""
+
+    def labelled(event_type: str, **fields: object) -> object:
+        if is_drill(str(fields.get("interface", ""))):
+            fields["drill"] = True
+        return emit(event_type, **fields)
+
+    return labelled
 
 
 def decided(decision: Decision) -> dict[str, object]:

@@ -26,7 +26,7 @@ MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfil
 NEED_MONITOR = {"ids_appliance.monitor.controller"}
 NEED_BENCH = {"ids_appliance.bench.usage", "ids_appliance.bench.trial", "ids_appliance.cli.bench"}
 NEED_DASHBOARD = {
-    f"ids_appliance.dashboard.{stem}" for stem in ("blocked", "charts", "page", "panels")
+    f"ids_appliance.dashboard.{stem}" for stem in ("blocked", "charts", "drills", "page", "panels")
 }
 NEED_TRAIN = {
     f"ids_appliance.cli.{stem}" for stem in ("evaluate", "extract", "kdd", "learning", "train")

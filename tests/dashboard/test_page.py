@@ -1,12 +1,16 @@
 """The page as Streamlit draws it, over real control sockets with known answers behind them."""
 
 import sys
+import threading
 
 import pytest
 
 from ids_appliance.dashboard.serve import PAGE
 from ids_appliance.dashboard.settings import Settings, encode_settings
+from ids_appliance.drill.messages import Step
+from ids_appliance.drill.serve import Served
 from tests.architecture.sources import ROOT
+from tests.drill.test_serve import Playing
 from tests.gateway.running import CAMERA, STATUS, WINDOW, running
 
 testing = pytest.importorskip("streamlit.testing.v1", reason="needs ids-appliance[dashboard]")
@@ -44,7 +48,8 @@ def words(page):
 
 def test_every_panel_is_filled(page):
     assert not page.exception
-    assert [m.value for m in page.metric][-1] == STATUS.mode
+    assert [m.value for m in page.metric][-2:] == ["1", "closed"]
+    assert any(STATUS.mode.replace("-", "\\-") in text for text in words(page))
     assert any("One moment" in text for text in words(page))
     texts = words(on(page, "Blocked senders"))
     assert any(CAMERA in text for text in texts) and any("port_scan, and 412" in t for t in texts)
@@ -57,6 +62,31 @@ def test_every_panel_is_filled(page):
     assert list(tables[1]["interface"]) == ["br-lan"] and list(tables[1]["lost"]) == [12]
     texts = words(on(page, "Model"))
     assert STATUS.model in texts and any("What to expect" in text for text in texts)
+    assert any("nobody serves drills" in text for text in words(on(page, "Drills")))
+
+
+def test_a_drill_is_run_by_a_click_and_a_token(page, gateway):
+    def make(kind):
+        drill = Playing(kind)
+        drill.report.steps.append(Step("contained", 1.25, "quarantine"))
+        drill.report.outcome = "contained after 1.25 s"
+        drill.over.set()
+        return drill
+
+    with Served(gateway.run_dir, make, clock=lambda: 100.0) as served:
+        thread = threading.Thread(target=served.serve)
+        thread.start()
+        on(page, "Drills").button(key="drill-scan").click().run()
+        assert any("a drill needs the token" in error.value for error in page.error)
+        page.text_input(key="token").set_value((gateway.run_dir / "token").read_text()).run()
+        page.button(key="drill-scan").click().run()
+        assert any("is under way" in text.value for text in page.success)
+        page.run()
+        assert any("DRILL · scan" in text and "contained after" in text for text in words(page))
+        (steps,) = [frame.value for frame in page.dataframe]
+        assert list(steps["what"]) == ["contained"] and list(steps["after s"]) == [1.25]
+        served.stop()
+        thread.join(60)
 
 
 def test_hostile_names_are_shown_as_they_are(page):
