@@ -233,6 +233,9 @@ def sweeps() -> Iterator[Case]:
     yield Case("mirai-echo", tuple(echoes), (("mirai", NAME, 0.38),))
     asks = [arp(1, MAC, OWNER, bytes([192, 0, 2, 100 + n]), n * 0.02) for n in range(32)]
     yield Case("mirai-arp", tuple(asks), (("mirai", NAME, 0.58),))
+    other = OTHER_MAC, OTHER
+    hidden = [arp(1, MAC, other, bytes([192, 0, 2, 100 + n]), n * 0.02) for n in range(32)]
+    yield Case("mirai-arp-for-another", tuple(hidden), (("mirai", NAME, 0.58),))
     ours = [
         arp(1, GATEWAY_MAC, (GATEWAY_MAC, GATEWAY4), bytes([192, 0, 2, 100 + n]), n * 0.02)
         for n in range(60)
@@ -249,7 +252,11 @@ def spoofs() -> Iterator[Case]:
     router = bytes([192, 0, 2, 254])
     greeting = arp(1, MAC, OWNER, router, 0)
     flood = [arp(2, OTHER_MAC, (OTHER_MAC, OTHER), HOST, 0.1 + n * 0.1) for n in range(12)]
-    yield Case("arp-unasked", tuple(flood), (("arp_spoof", OTHER_MAC.hex(":"), 1.0),))
+    spoof = "arp_spoof"
+    yield Case("arp-unasked", tuple(flood), ((spoof, OTHER_MAC.hex(":"), 1.0),))
+    # What an ARP frame claims is not always its own sender's.
+    theirs = [arp(2, THIRD_MAC, (OTHER_MAC, OTHER), HOST, 0.1 + n * 0.1) for n in range(12)]
+    yield Case("arp-unasked-for-another", tuple(theirs), ((spoof, THIRD_MAC.hex(":"), 1.0),))
     asked = [
         packet
         for n in range(12)

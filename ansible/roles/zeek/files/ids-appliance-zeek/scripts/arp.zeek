@@ -45,12 +45,8 @@ function claims(w: Who, h: addr, mac: string, unasked: bool)
 		hook arp_claims(w, h, mac, unasked);
 	}
 
-event arp_request(mac_src: string, mac_dst: string, SPA: addr, SHA: string,
-    TPA: addr, THA: string)
+function asks(w: Who, own: bool, SPA: addr, SHA: string, TPA: addr)
 	{
-	tick();
-	local w = who_has(mac_src, SPA);
-	local own = mac_src in own_macs;
 	if ( SPA != TPA )
 		{
 		if ( |asked| < max_keys )
@@ -64,18 +60,32 @@ event arp_request(mac_src: string, mac_dst: string, SPA: addr, SHA: string,
 		claims(w, SPA, SHA, F);
 	}
 
-event arp_reply(mac_src: string, mac_dst: string, SPA: addr, SHA: string,
-    TPA: addr, THA: string)
+function replies(w: Who, own: bool, SPA: addr, SHA: string, TPA: addr)
 	{
-	tick();
-	if ( mac_src in own_macs )
+	if ( own )
 		return;
-	local w = who_has(mac_src, SPA);
 	local unasked = ! was_asked(SPA, TPA);
 	claims(w, SPA, SHA, unasked);
 	if ( unasked )
 		hook arp_unasked(w);
 	}
+
+event arp_request(mac_src: string, mac_dst: string, SPA: addr, SHA: string,
+    TPA: addr, THA: string)
+	{
+	tick();
+	asks(who_has(mac_src, SPA), mac_src in own_macs, SPA, SHA, TPA);
+	}
+
+event arp_reply(mac_src: string, mac_dst: string, SPA: addr, SHA: string,
+    TPA: addr, THA: string)
+	{
+	tick();
+	replies(who_has(mac_src, SPA), mac_src in own_macs, SPA, SHA, TPA);
+	}
+
+# Where the operation stands in an Ethernet frame without tags.
+const operation_at = 20;
 
 event bad_arp(SPA: addr, SHA: string, TPA: addr, THA: string,
     explanation: string)
@@ -83,9 +93,16 @@ event bad_arp(SPA: addr, SHA: string, TPA: addr, THA: string,
 	tick();
 	if ( explanation != "weird-arp-sha" )
 		return;
-	# The event does not say whose frame it was; the frame does.
+	# The event says neither whose frame it was nor what it wants; the frame does.
 	local frame = get_current_packet_header();
 	local mac = frame?$l2 && frame$l2?$src ? frame$l2$src : "";
-	if ( mac !in own_macs )
-		claims(who_has(mac, SPA), SPA, SHA, ! was_asked(SPA, TPA));
+	local at = operation_at;
+	if ( frame?$l2 && frame$l2?$vlan )
+		at += 4;
+	if ( frame?$l2 && frame$l2?$inner_vlan )
+		at += 4;
+	if ( get_current_packet()$data[at : at + 2] == "\x00\x01" )
+		asks(who_has(mac, SPA), mac in own_macs, SPA, SHA, TPA);
+	else
+		replies(who_has(mac, SPA), mac in own_macs, SPA, SHA, TPA);
 	}
