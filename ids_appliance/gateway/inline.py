@@ -8,6 +8,7 @@ Nothing is dropped while decisions are not enforced (observe, pause, breaker), a
 senders that are protected or allowed: what would have been is counted and told.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -94,7 +95,7 @@ class InlineVerdicts:
         self._enforcing = around.enforcing()
         self._suspects: set[int] = set()
         self._decided: dict[bytes, None] = {}
-        self._spared: dict[tuple[bytes, bytes], bool] = {}
+        self._spared: dict[tuple[int, bytes | None, bytes], bool] = {}
         self._counts = dict.fromkeys(("would_drop", "spared", "late", "late_dropped", "marked"), 0)
 
     # Gate and sink -----------------------------------------------------------------------------
@@ -121,17 +122,16 @@ class InlineVerdicts:
         if not len(frames) or frames["number"][0] <= QUEUED:
             return
         drop = self._to_drop(batch)
+        numbers, standing = frames["number"].tolist(), frames["standing"].tolist()
         if not drop.any():
-            self._let_go(frames["number"].tolist(), frames["standing"].tolist())
-        else:
-            stay = ~drop
-            self._let_go(frames["number"][stay].tolist(), frames["standing"][stay].tolist())
-            for i in np.flatnonzero(drop).tolist():
-                self._drop(
-                    int(frames["number"][i]),
-                    self._reason(batch, i),
-                    probability=float(batch.probabilities[i]),
-                )
+            self._let_go(numbers, standing)
+            return
+        stay = np.flatnonzero(~drop).tolist()
+        self._let_go([numbers[i] for i in stay], [standing[i] for i in stay])
+        self._drop(
+            (numbers[i], self._reason(batch, i), float(batch.probabilities[i]))
+            for i in np.flatnonzero(drop).tolist()
+        )
 
     def tick(self) -> None:
         """Decide about what is past its deadline; between batches."""
@@ -234,6 +234,7 @@ class InlineVerdicts:
     def _unjudged(self, batch: FrameBatch, outcomes: U8, named: Any) -> None:
         frames = batch.frames
         go: list[int] = []
+        doomed: list[tuple[int, str, float]] = []
         for i in np.flatnonzero(outcomes != Outcome.WAITING).tolist():
             number, outcome = int(frames["number"][i]), outcomes[i]
             one = self._source.held.get(number)
@@ -241,13 +242,15 @@ class InlineVerdicts:
                 sender = canonical_senders(self._sender_of(one)).tobytes()
                 # What is contained as part of a flood, the kernel's own rules have let through.
                 if sender in self._appliance.window.contained:
-                    self._drop(number, "its sender is cut off")
+                    doomed.append((number, "its sender is cut off", math.nan))
                     continue
             elif outcome == Outcome.SHED and named[i] and self._failure.on_queue_full == "closed":
-                self._drop(number, "given up unjudged (on_queue_full: closed)")
+                doomed.append((number, "given up unjudged (on_queue_full: closed)", math.nan))
                 continue
             go.append(number)
         self._let_go(go, [0] * len(go))
+        if doomed:
+            self._drop(doomed)
 
     def _sender_of(self, one: Held) -> Records:
         """Return the SENDER record of a packet that no judged batch shows."""
@@ -285,51 +288,49 @@ class InlineVerdicts:
             drop = wanted and self._model.malicious(one.payload)
         if drop:
             self._counts["late_dropped"] += 1
-            self._drop(number, f"no answer in time (on_classifier_down: {policy})")
+            self._drop([(number, f"no answer in time (on_classifier_down: {policy})", math.nan)])
         else:
             self._let_go([number], [0])
 
-    def _drop(self, number: int, reason: str, *, probability: float | None = None) -> None:
-        """Drop a held packet where that may be, and tell it."""
-        one = self._source.held.get(number)
-        if one is None:
-            return  # it has had its word
-        if self._is_spared(self._sender_of(one)):
-            self._counts["spared"] += 1
-            self._let_go([number], [0])
-            return
-        acted = self._enforcing
-        if not acted:
-            self._counts["would_drop"] += 1
-        room = self._log.room()
-        votes = None
-        if room and self._model is not None:
-            votes = self._model.votes(one.payload)
-        mac = one.packet.get_hw() if one.incoming and room else None
-        self._log.put(
-            Dropped(
-                one.payload,
-                reason,
-                (mac or b"")[:6],
-                self._around.name(one.packet.indev) if room else "",
-                None if probability is None or probability != probability else probability,
-                votes,
-            ),
-            acted=acted,
-        )
-        self._word([number], drop=acted)
+    def _drop(self, doomed: Iterable[tuple[int, str, float]]) -> None:
+        """Drop held packets (number, reason, probability or NaN) where that may be; tell it."""
+        gone, spared = [], []
+        for number, reason, probability in doomed:
+            one = self._source.held.get(number)
+            if one is None:
+                continue  # it has had its word
+            if self._is_spared(one):
+                spared.append(number)
+                continue
+            gone.append(number)
+            self._tell(one, reason, probability)
+        self._counts["spared"] += len(spared)
+        if not self._enforcing:
+            self._counts["would_drop"] += len(gone)
+        if spared:
+            self._word(spared)
+        self._word(gone, drop=self._enforcing)
 
-    def _is_spared(self, record: Records) -> bool:
-        address = record["address"].tobytes()
-        pair = (
-            canonical_senders(record).tobytes(),
-            address[:4] if record["family"][0] == 4 else address,
-        )
-        found = self._spared.get(pair)
+    def _tell(self, one: Held, reason: str, probability: float) -> None:
+        mac, name, votes = b"", "", None
+        if self._log.room():
+            name = self._around.name(one.packet.indev)
+            votes = self._model.votes(one.payload) if self._model is not None else None
+            if one.incoming:
+                mac = (one.packet.get_hw() or b"")[:6]
+        said = None if math.isnan(probability) else probability
+        self._log.put(Dropped(one.payload, reason, mac, name, said, votes), acted=self._enforcing)
+
+    def _is_spared(self, one: Held) -> bool:
+        four = one.payload[0] >> 4 == 4
+        address = one.payload[12:16] if four else one.payload[8:24]
+        key = (one.port, one.packet.get_hw() if one.incoming else b"", address)
+        found = self._spared.get(key)
         if found is None:
             if len(self._spared) >= MAX_NAMED:
                 self._spared.clear()
-            found = self._spared[pair] = self._around.spared(*pair)
+            sender = canonical_senders(self._sender_of(one)).tobytes()
+            found = self._spared[key] = self._around.spared(sender, address)
         return found
 
     def _let_go(self, numbers: Sequence[int], standing: Sequence[int]) -> None:
