@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ ROLE = PLAYBOOKS / "roles" / "appliance"
 CACHE = ROOT / "build" / "deploy"
 HOSTS = {"gw1": "10.90.0.1", "gw2": "10.90.0.2", "node1": "10.90.0.10"}
 CONTROLLER = "10.90.0.254"
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+"""The Python of a suite; where it is not the controller's, our wheel is built on the host."""
 ATTACKER = {"gw1": "10.91.0.66", "gw2": "10.93.0.66"}
 DEVICE = {"gw1": "10.92.0.2", "gw2": "10.94.0.2"}
 MAX_RUN_S = 1800
@@ -138,7 +140,7 @@ def recap(text: str) -> dict[str, dict[str, int]]:
 def bed(place: Path, suites: dict[str, str]) -> Iterator[Bed]:
     """Make everything, and take it away again. `suites`: host -> name of its Debian."""
     trees = {suite: tree(suite) for suite in sorted(set(suites.values()))}
-    prepare_wheels()
+    prepare_wheels(pythons=sorted({PYTHONS[suite] for suite in suites.values()}))
     with Network("d", "sw", "ctl", "gw1", "gw2", "node1", "gen", "iot1", "iot2") as network:
         cable(network)
         booted = [
@@ -154,9 +156,11 @@ def bed(place: Path, suites: dict[str, str]) -> Iterator[Bed]:
             yield made
 
 
-def prepare_wheels(source: Path = ROOT, extras: str = "") -> None:
+def prepare_wheels(
+    source: Path = ROOT, *, extras: str = "", pythons: Sequence[str] = ("3.11",)
+) -> None:
     """Build and fetch what the controller will hand out: its namespace has no way to an index."""
-    for python in ("3.11",):
+    for python in pythons:
         subprocess.run(
             [sys.executable, str(ROLE / "files" / "wheelhouse.py"), f"--source={source}"]
             + [f"--cache={CACHE}", f"--constraints={ROLE}/files/constraints/{python}.txt"]

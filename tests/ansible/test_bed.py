@@ -3,6 +3,7 @@
 Takes root, systemd-nspawn, debootstrap, overlay mounts, and the first time a mirror of Debian.
 """
 
+import json
 import re
 import shutil
 import time
@@ -19,7 +20,7 @@ from tests.ansible.trees import ROOT
 
 pytestmark = [pytest.mark.nightly, pytest.mark.net]
 TOOLS = ("systemd-nspawn", "debootstrap", "nsenter", "ssh", "ssh-keygen", "hping3", "ping")
-SUITES = {"gw1": "bookworm", "gw2": "bookworm", "node1": "bookworm"}
+SUITES = {"gw1": "bookworm", "gw2": "trixie", "node1": "bookworm"}
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,35 @@ def test_the_toggle_and_an_attack(deployed: Bed, request: pytest.FixtureRequest)
     assert deployed.reaches("gw2")
 
 
+def test_a_revoked_gateway_is_refused_by_the_node(
+    deployed: Bed, request: pytest.FixtureRequest
+) -> None:
+    def nodes(host: str) -> list[dict[str, str]]:
+        words = ("/usr/local/bin/ids-appliance", "doctor", "--format", "json")
+        found = json.loads(deployed.hosts[host].run(*words).stdout)["findings"]
+        return [one for one in found if one["topic"] == "node"]
+
+    assert [one["state"] for one in nodes("gw2")] == ["ok"]
+    revoked = deployed.play("authority.yml", tls_revoke=["gw2"])
+    assert revoked.code == 0, revoked.text
+    run = deployed.site("--limit=node1,gw2", ids_mode="offloaded")
+    assert_good(run)
+    (said,) = nodes("gw2")
+    assert said["state"] == "warn" and "revoked" in said["text"], said
+    assert [one["state"] for one in nodes("gw1")] == ["ok"]
+    # Cut off from the node it judges by itself.
+    end = time.monotonic() + 60
+    while "node" not in " ".join(deployed.ids("gw2", "status")["alarms"]):
+        assert time.monotonic() < end, deployed.ids("gw2", "status")
+        time.sleep(1)
+    # Key and certificate removed, it gets new ones.
+    folder = "/etc/ids-appliance/tls"
+    deployed.hosts["gw2"].say("rm", f"{folder}/gw2.key", f"{folder}/gw2.crt")
+    assert_good(deployed.site("--limit=gw2", ids_mode="offloaded"))
+    assert [one["state"] for one in nodes("gw2")] == ["ok"]
+    told(request, f"gw2 revoked: {revoked.seconds:.0f} s + {run.seconds:.0f} s; then let in anew")
+
+
 def test_rules_that_lock_out_undo_themselves(deployed: Bed, request: pytest.FixtureRequest) -> None:
     rules = deployed.hosts["gw2"].say("nft", "list", "table", "inet", "ids_base")
     run = deployed.site(
@@ -196,6 +226,10 @@ def test_upgrade_and_rollback(
     machine = deployed.hosts["gw1"]
     release = ("readlink", "/opt/ids-appliance/current")
     old = machine.say(*release)
+    # The attack's own ban is short, and this may take long.
+    program = "/usr/local/bin/ids-appliance"
+    machine.say(program, "quarantine", ATTACKER["gw1"], "--for", "7d")
+    assert not deployed.reaches("gw1")
     standing = deployed.ids("gw1", "decisions")
     clone = next_version(tmp_path / "clone")
     run = deployed.site("--limit=gw1,node1", ids_mode="offloaded", appliance_source=str(clone))

@@ -25,25 +25,31 @@ BASE = (
 QUIET = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
 
 
-def tree(suite: str) -> Path:
+def tree(suite: str, *, foreign: str = "") -> Path:
     """Return the tree of a suite, made where it is not there yet or the roles want other packages.
 
+    foreign: another machine's architecture, as Debian names it. Such a tree is no host: it does not
+    boot, and has installed what the package is built and run with.
     Raises subprocess.CalledProcessError."""
-    wanted = [*packages("appliance"), *packages("appliance", "build_"), *packages("monitor")]
-    stamp = hashlib.sha256(" ".join([*BASE, *wanted]).encode()).hexdigest()
-    made = TREES / suite
-    kept = TREES / f"{suite}.stamp"
+    needed = [*packages("appliance"), *packages("appliance", "build_")]
+    base, wanted = (needed, []) if foreign else ([*BASE], [*needed, *packages("monitor")])
+    name = f"{suite}-{foreign}" if foreign else suite
+    stamp = hashlib.sha256(" ".join([*base, *wanted]).encode()).hexdigest()
+    made = TREES / name
+    kept = TREES / f"{name}.stamp"
     if kept.exists() and kept.read_text() == stamp:
         return made
     shutil.rmtree(made, ignore_errors=True)
     TREES.mkdir(parents=True, exist_ok=True)
-    quietly("debootstrap", "--variant=minbase", suite, str(made), mirror())
+    machine = [f"--arch={foreign}"] if foreign else []
+    quietly("debootstrap", "--variant=minbase", *machine, suite, str(made), mirror())
     shutil.copyfile("/etc/resolv.conf", made / "etc/resolv.conf")
     with mounted(made), no_services(made):
         chroot(made, "apt-get", "update")
         install = ("apt-get", "install", "--yes", "--no-install-recommends")
-        chroot(made, *install, *BASE)
-        chroot(made, *install, "--download-only", *wanted)
+        chroot(made, *install, *base)
+        if wanted:
+            chroot(made, *install, "--download-only", *wanted)
     (made / "etc/resolv.conf").write_text("# nobody to ask\n")
     kept.write_text(stamp)
     return made
