@@ -54,6 +54,7 @@ test-ansible: $(VENV)/stamp-dev ## deploy to booted Debian systems in namespaces
 	@$(BIN)/python -m pytest -x tests/ansible -m ''
 
 nightly: $(VENV)/stamp-fuzz ## long campaigns: repeats, mutated packets, FUZZ_MINUTES=30 of fuzzing
+	@scripts/prepare $(PYTHON) deploy
 	@$(BIN)/python -m pytest -m nightly
 	@$(BIN)/python -m pytest -m 'not nightly and not net' --hypothesis-profile=searching
 	@$(BIN)/python -m tests.fuzz.run --minutes $(FUZZ_MINUTES)
