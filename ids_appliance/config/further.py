@@ -10,13 +10,13 @@ from ids_appliance.config.terms import Count, Seconds, Section
 class Slow(Section, frozen=True, forbid_unknown_fields=True):
     """The scan rules over sixty seconds."""
 
-    enabled: bool = False
+    enabled: bool = True
     """Whether the rule is evaluated."""
     window_s: Seconds = 60.0
     """Its own rule window."""
-    ports: Annotated[int, Meta(ge=1, le=65_535)] = 40
+    ports: Annotated[int, Meta(ge=1, le=64)] = 8
     """As ports of port_scan, over the longer window."""
-    hosts: Count = 40
+    hosts: Annotated[int, Meta(ge=1, le=64)] = 64
     """As hosts of mirai, over the longer window."""
 
 

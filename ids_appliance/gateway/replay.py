@@ -46,6 +46,7 @@ from ids_appliance.types import (
 INTERFACE: Final = "capture"
 """What a capture's only interface is called; its index is 0."""
 MAX_SENDERS: Final = 1_000_000
+S: Final = 10**9
 PAUSE_NS: Final = 60 * 10**9
 """Who is silent for longer is not there meanwhile: device-days are of active time."""
 LABELS: Final = 4
@@ -352,6 +353,11 @@ class Replay:
             )
             appliance.pipeline = pipeline
             pipeline.run()
+            if result.first_ns is not None:
+                # Answers that were due in a capture that breaks off did not come either.
+                trigger = self._config.trigger
+                waits = trigger.no_answer_s + trigger.mirai.brief_s
+                appliance.tick(result.last_ns + round(waits * S))
         finally:
             source.close()
         appliance.finish("end of the capture")
