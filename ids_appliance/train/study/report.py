@@ -162,13 +162,26 @@ def _appliance(made: Mapping[str, Any]) -> list[str]:
         )
     lines.append("| **ordinary senders accused** | " + " | ".join(cells) + " |")
     lines += ["", f"{made['device_days']} device-days of ordinary life (active time).", ""]
-    lines += ["### Attacks that were not contained", ""]
+    lines += ["### Attacks that were not contained", "", *_worst(runs["appliance"]["families"])]
     reasons: dict[str, list[str]] = {}
     for one in made["missed"]:
         reasons.setdefault(one["why"], []).append(f"{one['file']} ({one['family']})")
     for why, files in sorted(reasons.items(), key=lambda item: -len(item[1])):
         lines += [f"**{why}: {len(files)}**", "", ", ".join(files), ""]
     return lines
+
+
+def _worst(families: Mapping[str, Any]) -> list[str]:
+    """Return per family where most of the missed come from: one origin can be most of a share."""
+    lines = [
+        "| family | missed | origins | of the missed, most are of the origin |",
+        "|---|---|---|---|",
+    ]
+    for family, own in families.items():
+        missed, worst = own["culprits"] - own["found"], own["worst_origin"]
+        most = f"{worst['origin']}: {worst['missed']} of {missed}" if missed else "-"
+        lines.append(f"| {family} | {missed} of {own['culprits']} | {own['origins']} | {most} |")
+    return [*lines, ""]
 
 
 def _shortcuts(features: list[dict[str, Any]]) -> list[str]:

@@ -50,6 +50,8 @@ def _found(run: str, rows: Sequence[Row]) -> dict[str, Any]:
             sums[0] += row[run]["found"]
             sums[1] += row[run]["culprits"]
     shares = [hits / of for hits, of in by_origin.values()]
+    misses = {origin: of - hits for origin, (hits, of) in by_origin.items()}
+    worst = max(misses, key=lambda origin: misses[origin], default="")
     attacked = [row for row in rows if row[run]["culprits"]]
     delays = sorted(row[run]["delay_s"] for row in rows if row[run]["delay_s"] is not None)
     return {
@@ -61,6 +63,11 @@ def _found(run: str, rows: Sequence[Row]) -> dict[str, Any]:
         "origins": len(shares),
         "mean_of_origins": sum(shares) / len(shares) if shares else None,
         "mean_interval": bootstrap(shares),
+        "worst_origin": {
+            "origin": worst,
+            "missed": misses.get(worst, 0),
+            "culprits": by_origin.get(worst, (0, 0))[1],
+        },
         "delay_median_s": delays[len(delays) // 2] if delays else None,
     }
 

@@ -75,6 +75,7 @@ def test_the_summary_weighs_origins_alike_and_names_the_missed():
     found = made["runs"]["appliance"]["families"]["DoS"]
     assert (found["found"], found["culprits"], found["origins"]) == (2, 3, 2)
     assert found["mean_of_origins"] == 0.5 and found["delay_median_s"] == 3.0
+    assert found["worst_origin"] == {"origin": "b", "missed": 1, "culprits": 1}
     ordinary = made["runs"]["appliance"]["ordinary"]
     assert (ordinary["accused"], ordinary["senders"], ordinary["a_device_day"]) == (1, 16, 0.5)
     assert [one["origin"] for one in made["missed"]] == ["b"]
