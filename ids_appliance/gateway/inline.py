@@ -218,8 +218,11 @@ class InlineVerdicts:
         assert self.flows is not None
         standing = batch.frames["standing"]
         bad = (batch.verdicts != 0) | drop | ((standing & _WORST) != 0)
-        # Of connections that have not proven themselves, only what spoils one matters.
-        matters = (batch.outcomes == Outcome.JUDGED) & (bad | ((standing & Standing.PROVEN) != 0))
+        # Whose handshake is complete shows at the packets from beyond; the others of a connection
+        # count once it is followed.
+        matters = batch.outcomes == Outcome.JUDGED
+        if not self.flows.following:
+            matters &= (standing & Standing.PROVEN) != 0
         held = self._source.held
         for i in np.flatnonzero(matters).tolist():
             one = held.get(int(batch.frames["number"][i]))

@@ -46,6 +46,11 @@ class CleanFlows:
         self._passing: dict[bytes, _Passing] = {}
         self.passed = self.taken_back = 0
 
+    @property
+    def following(self) -> bool:
+        """There are connections that may come to be clean."""
+        return bool(self._followed)
+
     def saw(self, payload: bytes, sender: Records, *, standing: int, clean: bool) -> None:
         """Take note of a judged packet: its bytes from the IP header on, one SENDER record."""
         parts = tcp_parts(payload)

@@ -41,6 +41,7 @@ from tests.campaigns.drills.ground import Ground
 from tests.net.conftest import connect
 
 MODEL: Final = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
+PROFILE = "appliance"
 QUEUE: Final = 7914
 PROBE: Final = struct.Struct("=Iq")
 PROBE_PORT, LOAD_PORT = 9009, 9010
@@ -157,13 +158,15 @@ class Probes:
 
 @contextmanager
 def gateway(net: Network, where: Path, **inline: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """The gateway process, its window open, dropping nothing."""
+    """The gateway process, its window open, in a profile: PROFILE."""
     settings = {"enabled": True, "queue": QUEUE, "bypass": False, **inline}
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     config = where / "gateway.toml"
+    acting = json.dumps(PROFILE == "paper")
     config.write_text(
         f'interfaces = ["lan0"]\nmodel = "{MODEL}"\nstate_dir = "{where}/state"\n'
-        f'run_dir = "{where}/run"\n[trigger]\nkind = "always"\n[inline]\n{lines}'
+        f'run_dir = "{where}/run"\nprofile = "{PROFILE}"\n'
+        f'[trigger]\nkind = "always"\n[enforce]\nenabled = {acting}\n[inline]\n{lines}'
     )
     with (where / "said").open("wb") as said:
         words = [sys.executable, "-m", "ids_appliance", "gateway", "--config", str(config)]

@@ -226,6 +226,7 @@ def test_a_full_queue_does_as_it_is_told(routed: Network, fail_open: bool) -> No
         assert len(arrived(wan, 16)) == 16
 
 
+@pytest.mark.nightly
 def test_who_is_killed_leaves_traffic_flowing_and_the_next_one_takes_over(routed: Network) -> None:
     program = (
         "import time; from ids_appliance import assemble; "

@@ -1,0 +1,148 @@
+"""The gateway process with packets held for their verdict: attacked, killed, panicked, stopped."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ids_appliance.enforce.nft import Nft
+from ids_appliance.enforce.queue_rule import TABLE
+from ids_appliance.errors import LabError
+from ids_appliance.lab.namespaces import require
+from tests.campaigns import inline as campaign
+from tests.net.namespaces import Network, wait_for
+
+pytestmark = pytest.mark.net
+pytest.importorskip("netfilterqueue", reason="needs the extra `gateway`")
+
+WAN = "198.51.100.2"
+SERVE = (
+    "import socket\ns = socket.create_server(('', 443))\nprint('up', flush=True)\n"
+    "while True:\n c = s.accept()[0]\n"
+    " while (d := c.recv(100)):\n  c.sendall(d)\n"
+)
+TALK = (
+    "import socket, sys\nc = socket.create_connection(('198.51.100.2', 443), 60)\n"
+    "for line in sys.stdin:\n c.sendall(b'x' * 50)\n"
+    " n = 0\n while n < 50:\n  n += len(c.recv(100))\n print('ok', flush=True)\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def tools(privileged: None) -> None:
+    try:
+        require("hping3", "ping")
+    except LabError as error:
+        pytest.skip(str(error))
+
+
+def ping(net: Network) -> int:
+    """Return how many of five pings, with nothing random in them, the far side answers."""
+    words = ["ping", "-n", "-s", "8", "-c", "5", "-i", "0.05", "-W", "30", WAN]
+    said = subprocess.run(net.command("lan", *words), capture_output=True, text=True, check=False)
+    return said.stdout.count("bytes from")
+
+
+def drops(where: Path) -> list[dict]:
+    lines = (where / "state" / "events.jsonl").read_bytes().splitlines()
+    return [e for e in map(json.loads, lines) if e["event_type"] == "drop"]
+
+
+def there(net: Network) -> bool:
+    with net.inside("gw"):
+        return TABLE in Nft().run("list tables")
+
+
+def test_attack_dropped_ordinary_passes_kill_and_stop_leave_it_flowing(
+    routed: Network, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(campaign, "PROFILE", "paper")
+    with campaign.gateway(routed, tmp_path, bypass=False) as process:
+        assert ping(routed) == 5
+        # hping3's ports would begin anywhere.
+        words = ["hping3", "-q", "-S", "-s", "2000", "-p", "80", "-i", "u500", "-c", "200", WAN]
+        subprocess.run(routed.command("lan", *words), capture_output=True, check=False)
+        wait_for(lambda: len(drops(tmp_path)) >= 50)
+        assert ping(routed) == 5, "packets are dropped, nobody is cut off"
+        one = drops(tmp_path)[0]
+        assert (one["src_ip"], one["dest_ip"], one["dest_port"]) == ("192.0.2.2", WAN, 80)
+        assert one["drop"]["reason"] == "judged malicious" and one["drop"]["probability"] > 0.5
+        counts = campaign.status(tmp_path)
+        assert counts["queue_dropped"] >= 190
+        assert counts["queue_received"] == (
+            counts["queue_accepted"] + counts["queue_dropped"] + counts["queue_held"]
+        )
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+    assert there(routed) and ping(routed) == 5
+    with campaign.gateway(routed, tmp_path, bypass=False):
+        assert ping(routed) == 5
+        assert campaign.status(tmp_path)["queue_accepted"] >= 10
+    assert not there(routed) and ping(routed) == 5
+
+
+@pytest.mark.nightly
+def test_a_connection_judged_clean_passes_beside_the_queue_and_panic_ends_all(
+    routed: Network, tmp_path: Path
+) -> None:
+    server = subprocess.Popen(
+        routed.command("wan", sys.executable, "-c", SERVE), stdout=subprocess.PIPE, text=True
+    )
+    client = None
+    try:
+        server.stdout.readline()
+        with campaign.gateway(routed, tmp_path, bypass=True, bypass_packets=4):
+            client = subprocess.Popen(
+                routed.command("lan", sys.executable, "-c", TALK),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+
+            def beside() -> bool:
+                client.stdin.write("\n")
+                client.stdin.flush()
+                assert client.stdout.readline() == "ok\n"
+                return campaign.status(tmp_path)["forward_clean"] > 0
+
+            wait_for(beside)
+            assert campaign.status(tmp_path)["bypass_passed"] >= 1
+            words = [sys.executable, "-m", "ids_appliance", "panic", "--run-dir"]
+            done = subprocess.run(
+                routed.command("gw", *words, str(tmp_path / "run")), capture_output=True, check=True
+            )
+            assert done.stdout
+            assert not there(routed)
+            client.stdin.write("\n")
+            client.stdin.flush()
+            assert client.stdout.readline() == "ok\n"
+    finally:
+        for one in (client, server):
+            if one is not None:
+                one.kill()
+                one.communicate()
+
+
+@pytest.mark.nightly
+def test_a_missing_package_is_one_line_and_exit_code_2(routed: Network, tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        f'interfaces = ["lan0"]\nmodel = "{campaign.MODEL}"\nstate_dir = "{tmp_path}/state"\n'
+        f'run_dir = "{tmp_path}/run"\ninline.enabled = true\n'
+    )
+    call = (
+        "import sys; sys.modules['netfilterqueue'] = None; from ids_appliance.cli import main; "
+        f"main(['gateway', '--config', '{config}'], prog_name='ids-appliance')"
+    )
+    done = subprocess.run(
+        routed.command("gw", sys.executable, "-c", call),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "libnetfilter-queue-dev" in done.stderr
+    assert not there(routed)
