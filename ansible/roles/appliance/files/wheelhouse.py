@@ -53,7 +53,7 @@ def main() -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (house / "complete").exists():
                 prepare(source, house, project, arguments)
-            if not list(house.glob("ids_appliance-*.whl")):
+            if not (found(house) or borrowed(house, to=house)):
                 answer["source"] = ARCHIVE
     print(json.dumps(answer))
 
@@ -105,7 +105,9 @@ def prepare(source: Path, house: Path, project: dict, arguments: argparse.Namesp
         for extra in filter(None, arguments.extras.split(",")):
             needs += project["project"]["optional-dependencies"][extra]
         python = local_python(arguments)
-        if python:
+        if borrowed(house, to=new):
+            pass
+        elif python:
             wheel(python, copy, new)
         else:
             with tarfile.open(new / ARCHIVE, "w:gz") as archive:
@@ -116,6 +118,22 @@ def prepare(source: Path, house: Path, project: dict, arguments: argparse.Namesp
         (new / "complete").write_text(house.name + "\n", encoding="utf-8")
         shutil.rmtree(house, ignore_errors=True)
         new.rename(house)
+
+
+def found(house: Path) -> list[Path]:
+    """Return our own wheel, if it is there."""
+    return list(house.glob("ids_appliance-*.whl"))
+
+
+def borrowed(house: Path, *, to: Path) -> bool:
+    """Take our own wheel from a directory of the same kind for other extras, if one has it."""
+    kind = house.name.partition("+")[0]
+    for other in sorted(house.parent.glob(f"{kind}*")):
+        if other.name.partition("+")[0] == kind:
+            for one in found(other):
+                shutil.copy2(one, to)
+                return True
+    return False
 
 
 def local_python(arguments: argparse.Namespace) -> str:
