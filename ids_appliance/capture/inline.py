@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ids_appliance.capture.bridge_ports import BridgePorts
 from ids_appliance.capture.netlink import Link
 from ids_appliance.capture.nfqueue import PacketQueue, QueueOptions
 from ids_appliance.capture.ring import LINKTYPES, RingSource
@@ -74,6 +75,7 @@ class InlineSource:
         self._records = self._frames.view(np.uint8).data
         self._end = self._n = 0
         self._ports: dict[int, tuple[int, bytes, bool]] = {}
+        self._bridges: dict[int, BridgePorts] = {}
         self._received = self._accepted = self._dropped = self._untimed = 0
         self._closed = False
         self._last: dict[str, int] = {}
@@ -109,13 +111,20 @@ class InlineSource:
         """Take over the interfaces that there are; ports: (interface at which routed packets are
         met, captured port that stands for it)."""
         index = {link.name: i for i, link in links.items()}
-        found = {}
+        below: dict[str, dict[str, int]] = {}
         for met, port in ports:
             if met in index and port in index:
-                link = links[index[port]]
-                ethernet = LINKTYPES.get(link.hardware_type, 1) == 1
-                found[index[met]] = (index[port], links[index[met]].mac or bytes(6), ethernet)
-        self._ports = found
+                below.setdefault(met, {})[port] = index[port]
+        found, bridges = {}, {}
+        for met, there in below.items():
+            first = next(iter(there.values()))
+            ethernet = LINKTYPES.get(links[first].hardware_type, 1) == 1
+            found[index[met]] = (first, links[index[met]].mac or bytes(6), ethernet)
+            if len(there) > 1:
+                bridges[index[met]] = BridgePorts(
+                    there.values(), otherwise=first, clock_ns=self._clock_ns
+                )
+        self._ports, self._bridges = found, bridges
 
     def batches(self) -> Iterator[FrameBatch | None]:
         """Yield batches of either; a batch is valid until the next one is asked for."""
@@ -240,12 +249,14 @@ class InlineSource:
         port, mac, ethernet = self._ports.get(
             packet.indev if incoming else packet.outdev, (packet.indev, bytes(6), True)
         )
+        sender = (packet.get_hw() or bytes(8))[:6] if incoming else mac
+        if incoming and packet.indev in self._bridges:
+            port = self._bridges[packet.indev].of(sender)
         self.held[number] = Held(packet, payload, timestamp_ns, incoming, port)
         at, size = self._end, len(payload)
         data = self._data
         if ethernet:
-            source = (packet.get_hw() or bytes(8))[:6] if incoming else mac
-            data[at : at + 12] = (mac if incoming else bytes(6)) + source
+            data[at : at + 12] = (mac if incoming else bytes(6)) + sender
             data[at + 12 : at + 14] = b"\x86\xdd" if payload[:1] >= b"\x60" else b"\x08\x00"
             start = at + _ETHERNET
         else:

@@ -72,16 +72,16 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += (length + 3) & ~3
 
 
-def dump(request: int, answer: int) -> list[bytes]:
-    """Return the bodies of all objects of a kind in this network namespace, of all families; asks
-    again where the table changed meanwhile. Raises OSError."""
+def dump(request: int, answer: int, *, family: int = 0) -> list[bytes]:
+    """Return the bodies of all objects of a kind in this network namespace, of all families or of
+    one (AF_*); asks again where the table changed meanwhile. Raises OSError."""
     for _ in range(_MAX_TRIES):
         bodies: list[bytes] = []
         interrupted = False
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
             kernel.bind((0, 0))
             # An ifinfomsg of zeros: all families; ifaddrmsg, rtmsg and ndmsg are its first part.
-            body = bytes(16)
+            body = bytes([family]) + bytes(15)
             flags = _NLM_F_REQUEST | _NLM_F_DUMP
             kernel.send(_HEADER.pack(_HEADER.size + len(body), request, flags, 1, 0) + body)
             done = False

@@ -37,21 +37,24 @@ pytestmark = pytest.mark.net
 pytest.importorskip("netfilterqueue", reason="needs the extra `gateway`")
 
 QUEUE = 7913
+Above = tuple[tuple[str, str], ...]
 RING = RingOptions(block_bytes=1 << 16, blocks=4)
 
 
 @contextmanager
-def inline(net: Network, **options) -> Iterator[tuple[assemble.Live, InlineSource, QueueRule]]:
+def inline(
+    net: Network, names: tuple[str, ...] = ("lan0",), above: Above = (), **options
+) -> Iterator[tuple[assemble.Live, InlineSource, QueueRule]]:
     with net.inside("gw"), ExitStack() as stack:
-        queued = assemble.Queued(QueueOptions(number=QUEUE, **options), time.time_ns, lambda: ())
-        live = assemble.live(["lan0"], RING, inline=queued)
+        queued = assemble.Queued(QueueOptions(number=QUEUE, **options), time.time_ns, lambda: above)
+        live = assemble.live(names, RING, inline=queued)
         source = live.source
         assert isinstance(source, InlineSource)
         stack.callback(source.close)
         live.host()
         rule = QueueRule(QUEUE, max_clean=64)
         stack.callback(rule.remove)
-        rule.install(["lan0"])
+        rule.install(live.names, [upper for upper, _ in above])
         yield live, source, rule
 
 
@@ -182,6 +185,36 @@ def test_arp_and_what_is_for_the_gateway_come_from_the_ring(routed: Network) -> 
         read_until(source.batches(), take, done)
         assert ping.wait(60) == 0
         assert counted(rule)["forward_queued"] == 0
+
+
+def test_a_routed_sender_behind_a_bridge_is_named_by_its_port(bridged: Network) -> None:
+    # b's frames are routed back out of the bridge, to an address that only the gateway can reach.
+    bridged.ip("gw", "addr add 198.51.100.1/24 dev br0")
+    bridged.ip("a", "addr add 198.51.100.2/24 dev eth0")
+    bridged.ip("b", "route add default via 192.0.2.1")
+    bridged.write("gw", "net/ipv4/ip_forward", "1")
+    above = (("br0", "port1"), ("br0", "port2"))
+    with inline(bridged, ("br0",), above) as (live, source, _):
+        assert set(live.names) == {"port1", "port2"}
+        judge = Judge(live.host())
+        ping = subprocess.Popen(
+            bridged.command("b", "ping", "-n", "-c", "1", "-w", "60", "198.51.100.2"),
+            stdout=subprocess.DEVNULL,
+        )
+        seen = []
+
+        def take(batch: FrameBatch) -> None:
+            judge.take(batch)
+            for frame in batch.frames:
+                if frame["number"] > QUEUED:
+                    seen.append((int(frame["ifindex"]), frame["direction"]))
+                    source.verdict([int(frame["number"])])
+
+        read_until(source.batches(), take, lambda: seen)
+        port = socket.if_nametoindex("port2")  # of this thread's namespace
+        assert seen[0] == (port, Direction.HOST)
+        read_until(source.batches(), take, lambda: ping.poll() is not None)
+        assert ping.returncode == 0
 
 
 def test_flows_judged_clean_pass_beside_the_queue_until_taken_back(routed: Network) -> None:
