@@ -12,7 +12,7 @@ from typing import Final
 from ids_appliance.config.priorities import AUTO, AUTO_SHARE, Tc, rate
 from ids_appliance.enforce import tc_kernel
 from ids_appliance.enforce.installation import Note
-from ids_appliance.enforce.link_speed import link_speed
+from ids_appliance.enforce.link_speed import interface_mtu, link_speed
 from ids_appliance.enforce.marks import TrafficClass
 from ids_appliance.enforce.nft import TERSE, Nft, NftError
 from ids_appliance.enforce.owner import Owner, owner_of, this_process
@@ -21,6 +21,7 @@ from ids_appliance.enforce.tables import present
 from ids_appliance.enforce.tc_kernel import Queues, TcError
 from ids_appliance.enforce.tc_plan import (
     KINDS,
+    SPLIT,
     class_lines,
     queue_lines,
     root_line,
@@ -140,12 +141,15 @@ class TrafficClasses:
                 f"tc qdisc del dev {name} root"
             )
         known = self._texts.get(name)
-        if not queues.whole:
+        # Frames longer than those that the queues were made for would be dropped.
+        mtu = interface_mtu(name) if bits < SPLIT else 0
+        stale = bool(queues.splits) != bool(mtu) or queues.splits < mtu
+        if not queues.whole or stale:
             if queues.ours:
                 self._remove(name)
-            self._build(name, bits)
+            self._build(name, bits, mtu)
             if known is not None:
-                self._repaired(f"classes on {name} were gone")
+                self._repaired(f"classes on {name} were gone, or for another MTU")
         elif known is None or (full and tc_kernel.classes(name) != known):
             tc_kernel.run(class_lines(name, "replace", self._tc, bits))
             self._tell_kind(queues.kinds[TrafficClass.NORMAL])
@@ -155,9 +159,9 @@ class TrafficClasses:
             return
         self._texts[name] = tc_kernel.classes(name)
 
-    def _build(self, name: str, bits: int) -> None:
+    def _build(self, name: str, bits: int, mtu: int) -> None:
         for kind in self._kinds:
-            queues = queue_lines(name, kind, shares(self._tc, bits))
+            queues = queue_lines(name, kind, shares(self._tc, bits), mtu=mtu)
             lines = [root_line(name), *class_lines(name, "add", self._tc, bits)]
             try:
                 tc_kernel.run([*lines, *queues])

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from ids_appliance.enforce.marks import TrafficClass
 from ids_appliance.enforce.nft import may_administer
-from ids_appliance.enforce.tc_plan import CLASS_IDS, HANDLE, QUEUES
+from ids_appliance.enforce.tc_plan import CLASS_IDS, HANDLE, INNER, QUEUES
 from ids_appliance.errors import EnforceError, PermissionMissing
 
 _TIMEOUT_S: Final = 20.0
@@ -53,6 +53,8 @@ class Queues:
     """The root is our HTB."""
     kinds: dict[TrafficClass, str] = field(default_factory=dict)
     """Kind of each class's queue, where the root is ours."""
+    splits: int = 0
+    """Bytes from which on they split a packet, or drop what cannot be split; 0: they do not."""
     counts: dict[TrafficClass, dict[str, int]] = field(default_factory=dict)
     """The same queues: values of COUNTED -> number."""
 
@@ -88,13 +90,17 @@ def _queues(found: Sequence[dict[str, Any]]) -> Queues:
         return Queues(root="" if handle == "0:" else f"{kind} {handle}")
     default = str(root.get("options", {}).get("default", ""))
     kinds, counts = {}, {}
+    splits = 0
+    at = {(str(one.get("handle")), str(one.get("parent"))): one for one in found}
     for which, queue in QUEUES.items():
-        wanted = (queue, CLASS_IDS[which])
-        one = next((q for q in found if (q.get("handle"), q.get("parent")) == wanted), None)
-        if one is not None and default == "0x30":
-            kinds[which] = str(one.get("kind"))
+        one = inner = at.get((queue, CLASS_IDS[which]))
+        if one is not None and one.get("kind") == "tbf":
+            splits = int(one.get("options", {}).get("burst", 1))
+            inner = at.get((INNER[which], f"{queue}1"))
+        if one is not None and inner is not None and default == "0x30":
+            kinds[which] = str(inner.get("kind"))
             counts[which] = {word: int(one.get(key, 0)) for key, word in COUNTED.items()}
-    return Queues(ours=True, kinds=kinds, counts=counts)
+    return Queues(ours=True, kinds=kinds, splits=splits, counts=counts)
 
 
 def _tc(*words: str, text: str = "") -> str:

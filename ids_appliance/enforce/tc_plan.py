@@ -13,8 +13,10 @@ normal's share alone. Traps (tc-htb(8), sch_htb.c):
  * `quantum` is given, or the kernel reckons one from the rate, and complains at most rates.
  * Bursts are a millisecond's worth, two frames at least: the default, meant for timers of 100 Hz,
    is too small for fast links and lets HTB miss its rate.
- * Offloads hand over up to 64 KiB as one packet. Queues count packets, not bytes: one of bytes
-   that holds less than a packet drops every one of them.
+ * Offloads hand over up to 64 KiB as one packet, which at 20 Mbit/s keeps the line for 26 ms,
+   and HTB does not split it; TBF does (sch_tbf.c, tbf_segment). So below SPLIT a class's queue is
+   a TBF far too fast ever to wait, and the queue proper is in it (1e6: ... 1e9:).
+ * Queues count packets: one of bytes that holds less than such a packet drops every one of them.
 """
 
 from collections.abc import Sequence
@@ -29,8 +31,15 @@ PARENT: Final = f"{HANDLE}1"
 CLASS_IDS: Final = {which: f"{HANDLE}{int(which)}0" for which in TrafficClass}
 QUEUES: Final = {which: f"{0x1D5 + int(which):x}:" for which in TrafficClass}
 """Handle of each class's queue."""
+INNER: Final = {which: f"{0x1E5 + int(which):x}:" for which in TrafficClass}
+"""Handle of the queue proper, where the class's has to split packets."""
 KINDS: Final = ("fq_codel", "sfq", "pfifo")
 """Queues in the order in which they are tried: the first two keep flows of a class apart."""
+SPLIT: Final = 250_000_000
+"""Bits a second below which packets of 64 KiB are split: they would take 2 ms and more."""
+_SPLITTER: Final = "tbf rate 10gbit limit 100mb burst"
+_MICROSECOND: Final = 1250
+"""Bytes that 10 Gbit/s are in one."""
 _CONTROL: Final = (0.05, 0.25)
 _PRIORITY_CEILING: Final = 0.9
 _FRAME: Final = 1514
@@ -80,14 +89,24 @@ def class_lines(name: str, verb: str, tc: Tc, bits: int) -> list[str]:
     return [root, *(f"class {verb} dev {name} {one.line()}" for one in shares(tc, bits))]
 
 
-def queue_lines(name: str, kind: str, classes: Sequence[Share]) -> list[str]:
-    """Return the commands that give every class its queue; control's is first come, first served"""
+def queue_lines(name: str, kind: str, classes: Sequence[Share], *, mtu: int) -> list[str]:
+    """Return the commands that give every class its queue; control's is first come, first served.
+
+    mtu: the interface's, where packets have to be split; 0 where not.
+    """
     lines = []
     for one in classes:
+        parent, handle = CLASS_IDS[one.which], QUEUES[one.which]
+        if mtu:
+            # What is longer and cannot be split is dropped; tc(8) rounds down to microseconds.
+            burst = 2 * (mtu + 18) + _MICROSECOND
+            lines.append(
+                f"qdisc add dev {name} parent {parent} handle {handle} {_SPLITTER} {burst}b"
+            )
+            parent, handle = f"{handle}1", INNER[one.which]
         own = "pfifo" if one.which is TrafficClass.CONTROL else kind
         lines.append(
-            f"qdisc add dev {name} parent {CLASS_IDS[one.which]} handle {QUEUES[one.which]} {own} "
-            f"limit {one.queue}"
+            f"qdisc add dev {name} parent {parent} handle {handle} {own} limit {one.queue}"
         )
     return lines
 

@@ -106,7 +106,8 @@ def test_everything_waits_where_the_table_says(routed: Scene) -> None:
             found = sent(routed, made, act)
             assert found.get(f"wan0/{name}", 0) >= N, (name, found)
             others = {"control", "priority", "normal", "suspect"} - {name, "control"}
-            assert not any(found.get(f"wan0/{other}") for other in others), (name, found)
+            # Now and then a host of IPv6 says something by itself.
+            assert all(found.get(f"wan0/{other}", 0) < N for other in others), (name, found)
     # Of TCP: MQTT and SSH are urgent, a shop is not, the node is when we ask it ourselves.
     for who, port, name in (
         ("dev", 1883, "priority"),
@@ -127,7 +128,8 @@ def test_all_tcp_is_urgent_in_the_published_way(routed: Scene) -> None:
     made = classes(routed, tc=Tc(rates={"wan0": "20 mbit"}, all_tcp=True))
     assert answered(routed.net, "dev", OUT)
     assert "wan0/priority" in sent(routed, made, lambda: knock(routed, "dev", (OUT, 443)))
-    assert "wan0/priority" not in sent(routed, made, lambda: talk(routed, "dev", (OUT, 53)))
+    found = sent(routed, made, lambda: talk(routed, "dev", (OUT, 53)))
+    assert found["wan0/normal"] >= N and found.get("wan0/priority", 0) < N
 
 
 def live(scene: Scene, protected: ProtectedSets | None = None, **rates: str) -> ClassedEnforcer:
@@ -221,6 +223,20 @@ def test_a_second_run_changes_nothing(routed: Scene) -> None:
         second.reconcile()
     assert second.counters()["tc_packets_wan0/priority"] >= counted >= N
     assert second.counters()["tc_repairs"] == 0
+
+
+def test_packets_that_offloads_have_joined_are_split(routed: Scene) -> None:
+    made = classes(routed, tc=Tc(rates={"wan0": "20 mbit", "lan0": "auto"}))
+    routed.net.ip("gw", "link set wan0 mtu 4000")
+    with routed.net.inside("gw"):
+        before = tc_kernel.look()
+        assert before["wan0"].splits > 1500 and not before["lan0"].splits
+        made.reconcile()
+        assert made.counters()["tc_repairs"] == 1 and tc_kernel.look()["wan0"].whole
+    # A packet of 3 kB has to pass where one of 1500 was the longest before.
+    routed.net.ip("out", "link set eth0 mtu 4000")
+    words = routed.net.command("gw", "ping", "-c", "1", "-W", "20", "-s", "3000", "-M", "do", OUT)
+    assert subprocess.run(words, capture_output=True).returncode == 0
 
 
 def test_somebody_elses_root_stays_and_is_told(routed: Scene) -> None:
