@@ -119,5 +119,6 @@ $(VENV)/stamp-dev: $(VENV)/stamp-needs scripts/prepare | $(VENV)/stamp-build
 
 $(VENV)/stamp-fuzz: $(VENV)/stamp-dev
 	@scripts/prepare $(PYTHON) fuzz
-	@$(PIP) --no-build-isolation --editable '.[fuzz]'
+	@scripts/prepare $(PYTHON) browser
+	@$(PIP) --no-build-isolation --editable '.[fuzz,browser]'
 	@touch $@

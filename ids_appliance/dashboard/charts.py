@@ -44,11 +44,33 @@ def timeline(rows: Sequence[Row]) -> altair.Chart:
                 axis=altair.Axis(format="%H:%M:%S", labelOverlap=True),
             ),
             x2="until:T",
-            y=altair.Y("rule:N", title=None),
+            y=altair.Y("rule:N", title=None, axis=altair.Axis(labelLimit=240)),
             color=altair.Color("open:N", title="still open"),
             tooltip=[f"{name}:N" for name in columns],
         )
         .properties(height=BAR * rules + 60)
+    )
+    return chart
+
+
+def buckets(rows: Sequence[Row]) -> altair.Chart:
+    """Return a histogram of rows {up_to_us, packets}."""
+    named = [
+        {
+            "up to µs": "more" if row["up_to_us"] is None else f"{row['up_to_us']:,}",
+            "packets": row["packets"],
+        }
+        for row in rows
+    ]
+    chart: altair.Chart = (
+        altair.Chart(_table(named, "up to µs", "packets"))
+        .mark_bar()
+        .encode(
+            x=altair.X("up to µs:N", sort=None),
+            y="packets:Q",
+            tooltip=["up to µs:N", "packets:Q"],
+        )
+        .properties(height=HEIGHT)
     )
     return chart
 

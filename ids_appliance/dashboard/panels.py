@@ -6,6 +6,7 @@ import pandas
 import streamlit as st
 
 from ids_appliance.dashboard import charts, tables
+from ids_appliance.dashboard import queues as queues_of
 from ids_appliance.dashboard.card import read_card
 from ids_appliance.dashboard.feed import Reading, rate, rates
 from ids_appliance.dashboard.tables import Row
@@ -72,17 +73,27 @@ def windows(reading: Reading) -> None:
 
 def queues(reading: Reading) -> None:
     """Draw delays and queues, where the mode has them."""
-    for title, rows in (
-        ("Delay per packet", tables.delay_rows(reading.status)),
-        ("Queues", tables.queue_rows(reading.status)),
+    counters = reading.status.counters
+    st.subheader("Delay per packet")
+    rows = queues_of.delay_rows(reading.samples)
+    if rows:
+        found = queues_of.percentiles(rows)
+        for column, (label, value) in zip(st.columns(len(found) or 1), found, strict=False):
+            column.metric(label, value)
+        st.altair_chart(charts.buckets(rows))
+        st.caption("From the kernel's time stamp to the verdict, of the last five minutes.")
+    else:
+        st.info(f"Delay per packet: {ELSEWHERE}.")
+    for title, table in (
+        ("Inline queue", queues_of.inline_rows(counters)),
+        ("Outgoing queues", queues_of.class_rows(counters)),
     ):
         st.subheader(title)
-        if rows:
-            _table(rows)
+        if table:
+            _table(table)
         else:
             st.info(f"{title}: {ELSEWHERE}.")
     waiting = ("in_ring", "under_way", "log_waiting", "attempts_pending")
-    counters = reading.status.counters
     st.subheader("Waiting in the gateway")
     _table([{"what": name, "packets": counters[name]} for name in waiting if name in counters])
 

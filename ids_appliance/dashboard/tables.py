@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
-
 from ids_appliance.dashboard.words import ago, plain
-from ids_appliance.gateway.actions import DecisionInfo, Status, WindowInfo
+from ids_appliance.gateway.actions import DecisionInfo, WindowInfo
 from ids_appliance.telemetry.traffic import PROTOCOLS
 
 Row = dict[str, Any]
@@ -41,9 +39,6 @@ LOSSES: Final = (
     ("ledger_breaker_trips", "times that the mass-action breaker tripped"),
 )
 
-DELAYS: Final = ("latency", "delay", "delays")
-QUEUES: Final = ("queue", "queues", "inline", "tc", "shaping")
-"""Names under which a status tells of these, where the mode has them."""
 VOTES: Final = ("votes_", "vote_")
 
 
@@ -127,40 +122,6 @@ def model_votes(counters: Mapping[str, int]) -> list[Row]:
 def loss_rows(counters: Mapping[str, int]) -> list[Row]:
     """Return rows {what, total} of everything that was lost or given up."""
     return [{"what": text, "total": counters.get(name, 0)} for name, text in LOSSES]
-
-
-def delay_rows(status: Status) -> list[Row]:
-    """Return what the status tells of delays, a row per figure; none where it tells nothing."""
-    return _told(status, DELAYS)
-
-
-def queue_rows(status: Status) -> list[Row]:
-    """Return what the status tells of queues, a row per figure; none where it tells nothing."""
-    return _told(status, QUEUES)
-
-
-def _told(status: Status, names: Sequence[str]) -> list[Row]:
-    """Return rows {what, value} of a status' fields and counters of these names, flattened."""
-    found: Mapping[str, Any] = msgspec.to_builtins(status)
-    rows = []
-    for name in names:
-        rows += list(_flat(name, found.get(name)))
-        rows += [
-            {"what": counter.replace("_", " "), "value": total}
-            for counter, total in status.counters.items()
-            if counter.startswith(f"{name}_")
-        ]
-    return rows
-
-
-def _flat(name: str, value: Any) -> list[Row]:
-    if isinstance(value, Mapping):
-        return [row for key, item in value.items() for row in _flat(f"{name} {key}", item)]
-    if isinstance(value, list | tuple):
-        return [row for n, item in enumerate(value[:64]) for row in _flat(f"{name} {n}", item)]
-    if value in (None, ""):
-        return []
-    return [{"what": plain(name.replace("_", " ")), "value": value}]
 
 
 def event_rows(events: Sequence[Mapping[str, Any]], most: int = 50) -> list[Row]:

@@ -160,6 +160,11 @@ class Browser:
 
         self._soon(drawn, f"{count} charts")
 
+    def settle(self) -> None:
+        """Wait until nothing of a panel before is left: Streamlit shows it pale for a while."""
+        path = "//*[@data-stale='true']"
+        self._soon(lambda: not self.driver.find_elements("xpath", path), "a page that is drawn")
+
     def shot(self, path: Path, *, height: int = SIZE[1]) -> None:
         """Save what is seen as a PNG of few colours."""
         from PIL import Image  # noqa: PLC0415  comes with Streamlit
@@ -169,7 +174,7 @@ class Browser:
         raw = path.with_suffix(".raw.png")
         self.driver.save_screenshot(str(raw))
         with Image.open(raw) as image:
-            image.convert("RGB").quantize(64).save(path, optimize=True)
+            image.convert("RGB").quantize(128).save(path, optimize=True)
         raw.unlink()
 
     def _soon(self, act: Callable[[], bool], what: str) -> None:

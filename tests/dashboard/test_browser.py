@@ -1,48 +1,32 @@
-"""The dashboard in headless Chromium over a live gateway: each panel filled, a block released."""
+"""The dashboard in headless Chromium over a live gateway: every panel, a drill, a release."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import require
-from tests.campaigns.drills.ground import Ground
-from tests.campaigns.drills.traffic import hping
-from tests.dashboard.browser import Browser, Server, missing
+from tests.dashboard.browser import missing
+from tests.dashboard.live import ATTACKER, NAMES, Live
 
 pytestmark = [pytest.mark.net, pytest.mark.nightly]
 
-ATTACKER, VICTIM = "bot", "dev01"
-
 
 @pytest.fixture
-def ground() -> Iterator[Ground]:
+def live() -> Iterator[Live]:
     try:
-        require("hping3")
+        require("hping3", "bridge", "nsenter")
     except LabError as error:
         pytest.skip(str(error))
     if why := missing():
         pytest.skip(why)
-    with Ground("bridge") as made:
-        made.start()
+    with Live() as made:
         yield made
 
 
-@pytest.fixture
-def browser(ground: Ground, tmp_path: Path) -> Iterator[Browser]:
-    config = ground.write_config("gateway", ground.where)
-    with (
-        Server("--config", str(config), log=tmp_path / "log") as server,
-        Browser(server.address) as opened,
-    ):
-        yield opened
-
-
-def test_each_panel_is_filled_and_a_block_is_released(ground: Ground, browser: Browser) -> None:
-    lab = ground.lab
-    flood = hping(lab, ATTACKER, lab.address(VICTIM), "-S", "-p", "80", seconds=300.0)
-    assert ground.await_event("response", limit_s=120, action="applied", response="quarantine")
+def test_each_panel_is_filled_and_a_block_is_released(live: Live) -> None:
+    ground, browser = live.ground, live.browser
+    flood = live.flood()
     browser.see("tcp", "of contained senders", "Enforcing.")
     browser.await_charts(2)
     flood.stop()
@@ -52,7 +36,13 @@ def test_each_panel_is_filled_and_a_block_is_released(ground: Ground, browser: B
         "Votes": ("Verdicts by window", "malicious"),
         "Health": ("Interfaces", "Losses since the start"),
         "Model": ("What to expect", ground.status().model),
-        "Blocked senders": (lab.mac(ATTACKER).hex(":"), "quarantine", "left"),
+        "Drills": ("2,000 SYNs to one port",),
+        "Blocked senders": (
+            ground.lab.mac(ATTACKER).hex(":"),
+            NAMES[ATTACKER],
+            "quarantine",
+            "left",
+        ),
     }.items():
         browser.panel(panel)
         browser.see(*texts)
@@ -62,9 +52,23 @@ def test_each_panel_is_filled_and_a_block_is_released(ground: Ground, browser: B
     browser.button("Release")
     browser.see("orders need the token")
     assert len(ground.decisions()) == 1
-    browser.fill("Token", (ground.run_dir / "token").read_text())
+    browser.fill("Token", live.token())
     browser.button("Release")
     browser.see("is free", "Nobody is blocked.")
     assert ground.decisions() == []
     order = [e["health"] for e in ground.events("health") if e["health"].get("action") == "release"]
-    assert [one["outcome"] for one in order][-1] == "done"
+    assert order[-1]["outcome"] == "done"
+
+
+def test_a_drill_is_run_by_clicking(live: Live) -> None:
+    ground, browser = live.ground, live.browser
+    browser.fill("Token", live.token())
+    browser.panel("Drills")
+    browser.button("Drill: syn burst")
+    browser.see("contained after", "frames sent")
+    (decision,) = ground.decisions()
+    assert decision.drill and decision.response == "quarantine"
+    told = [event for event in ground.events("trigger", "decision", "response")]
+    assert told and all(event[event["event_type"]]["drill"] for event in told)
+    browser.panel("Blocked senders")
+    browser.see("DRILL", decision.subject)

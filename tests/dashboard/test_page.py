@@ -3,12 +3,14 @@
 import sys
 import threading
 
+import msgspec
 import pytest
 
 from ids_appliance.dashboard.serve import PAGE
 from ids_appliance.dashboard.settings import Settings, encode_settings
 from ids_appliance.drill.messages import Step
 from ids_appliance.drill.serve import Served
+from ids_appliance.telemetry.delays import Delays
 from tests.architecture.sources import ROOT
 from tests.drill.test_serve import Playing
 from tests.gateway.running import CAMERA, STATUS, WINDOW, running
@@ -56,7 +58,10 @@ def test_every_panel_is_filled(page):
     (rows,) = [frame.value for frame in on(page, "Windows").dataframe]
     assert list(rows["number"]) == [WINDOW.id] and list(rows["judged"]) == [WINDOW.judged]
     texts = words(on(page, "Queues and delays"))
-    assert "Delay per packet: not in this mode." in texts and "Queues: not in this mode." in texts
+    assert (
+        "Delay per packet: not in this mode." in texts
+        and "Inline queue: not in this mode." in texts
+    )
     assert any("one model judges" in text for text in words(on(page, "Votes")))
     tables = [frame.value for frame in on(page, "Health").dataframe]
     assert list(tables[1]["interface"]) == ["br-lan"] and list(tables[1]["lost"]) == [12]
@@ -87,6 +92,16 @@ def test_a_drill_is_run_by_a_click_and_a_token(page, gateway):
         assert list(steps["what"]) == ["contained"] and list(steps["after s"]) == [1.25]
         served.stop()
         thread.join(60)
+
+
+def test_an_inline_gateway_shows_its_delays_and_queues(page, gateway):
+    delays = Delays()
+    delays.add([0] * 10, now_ns=70_000)
+    counters = delays.counters("inline_delay") | {"queue_held": 3, "tc_waiting_wan0/suspect": 2}
+    gateway.actions.status = lambda: msgspec.structs.replace(STATUS, counters=counters)
+    inline, outgoing, _ = [frame.value for frame in on(page, "Queues and delays").dataframe]
+    assert list(inline["packets"]) == [3] and list(outgoing["waiting"]) == [2]
+    assert len(page.get("vega_lite_chart")) == 1
 
 
 def test_hostile_names_are_shown_as_they_are(page):

@@ -1,0 +1,137 @@
+"""The dashboard with 10,000 blocked senders and a flood: how fast does it refresh, does it grow?
+
+    python -m tests.campaigns.dashboard_load --minutes 60 --out FILE
+
+A gateway in the lab (routed) has so many quarantines and is flooded with random packets, a browser
+has the page of blocked senders open and turns pages. A refresh is what people wait for: from the
+click to the other rows, in Chromium. Beside it how long the gateway took to answer, and the
+resident memory of the dashboard's process every ten seconds, the first minutes left out. Needs
+root, Chromium; exit code 1 where p95 is not under a second or the growth in an hour over 20 MB.
+"""
+
+import argparse
+import ipaddress
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+
+from ids_appliance.dashboard.feed import Feed, View
+from ids_appliance.errors import ControlError
+from ids_appliance.gateway.client import Client
+from ids_appliance.gateway.messages import Quarantine
+from tests.campaigns.drills.ground import Ground
+from tests.campaigns.live_flood import flood
+from tests.dashboard.browser import Browser, Server, missing
+
+FIRST: Final = ipaddress.IPv4Address("100.64.0.1")
+P95_S: Final = 1.0
+MIB_AN_HOUR: Final = 20.0
+WARM_S: Final = 60.0
+EVERY_S: Final = 2.0
+
+
+def fill(ground: Ground, count: int) -> int:
+    """Cut so many senders off by hand; return how many stand."""
+    with Client(ground.run_dir, orders=True) as client:
+        for n in range(count):
+            try:
+                client.ask(Quarantine(text=str(FIRST + n), for_s=20 * 3600.0))
+            except ControlError as error:
+                raise SystemExit(f"{FIRST + n}: {error}") from error
+    return ground.status().decisions
+
+
+def campaign(*, minutes: float, blocked: int, pps: int) -> dict[str, Any]:
+    """Run it and return what was seen."""
+    with ExitStack() as stack:
+        ground = stack.enter_context(Ground("routed"))
+        scratch = Path(stack.enter_context(TemporaryDirectory()))
+        ground.start()
+        began = time.monotonic()
+        standing = fill(ground, blocked)
+        print(f"{standing:,} stand after {time.monotonic() - began:.0f} s", flush=True)
+        config = ground.write_config("gateway", ground.where)
+        server = stack.enter_context(Server("--config", str(config), log=scratch / "log"))
+        browser = stack.enter_context(Browser(server.address))
+        seconds = 60 * minutes
+        sender = flood(ground.lab, scratch, pps=pps, seconds=seconds + WARM_S + 120)
+        browser.panel("Blocked senders")
+        browser.see("decisions stand", f"1 to 15 of {standing:,}")
+        feed = Feed(ground.run_dir, clock=time.monotonic, fresh_s=0.0)
+        clicks, reads, searches, memory = [], [], [], []
+        before = ground.status().counters
+        begin = time.monotonic()
+        at = 1
+        while (now := time.monotonic() - begin) < seconds + WARM_S:
+            forward = at < 150
+            name, at = ("Older", at + 15) if forward else ("Newer", at - 15)
+            clicked = time.monotonic()
+            browser.button(name)
+            browser.see(f"{at:,} to {at + 14:,} of {standing:,}")
+            clicks.append(time.monotonic() - clicked)
+            reads.append(feed.read(View(offset=at)).took_s)
+            searches.append(feed.read(View(find=f"100.64.{at % 30}.7")).took_s)
+            if now >= WARM_S:
+                memory.append((time.monotonic() - begin, server.memory_mib()))
+            time.sleep(max(0.0, EVERY_S - (time.monotonic() - clicked)))
+        after = ground.status()
+        sender.terminate()
+        return {
+            "blocked": after.decisions,
+            "minutes": minutes,
+            "flood_seen_pps": round(
+                (after.counters["kernel_packets"] - before["kernel_packets"])
+                / (time.monotonic() - begin)
+            ),
+            "refreshes": len(clicks),
+            "click_s": _spread(clicks),
+            "gateway_answer_s": _spread(reads),
+            "gateway_search_s": _spread(searches),
+            "memory_mib": _growth(memory),
+        }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    p50, p95, most = np.percentile(values, [50, 95, 100])
+    return {"p50": round(p50, 3), "p95": round(p95, 3), "max": round(most, 3)}
+
+
+def _growth(memory: list[tuple[float, float]]) -> dict[str, float]:
+    """Return the first, the last, and the slope of a straight line through all of them."""
+    times, sizes = np.array(memory).T
+    slope = np.polyfit(times, sizes, 1)[0] * 3600 if len(memory) > 2 else 0.0
+    return {
+        "first": round(sizes[0], 1),
+        "last": round(sizes[-1], 1),
+        "most": round(sizes.max(), 1),
+        "slope_an_hour": round(float(slope), 1),
+    }
+
+
+def main() -> None:
+    """Run the campaign and say what came of it."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--minutes", type=float, default=60.0)
+    options.add_argument("--blocked", type=int, default=10_000)
+    options.add_argument("--pps", type=int, default=5000)
+    options.add_argument("--out", type=Path)
+    given = options.parse_args()
+    if why := missing():
+        raise SystemExit(why)
+    found = campaign(minutes=given.minutes, blocked=given.blocked, pps=given.pps)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if given.out is not None:
+        given.out.write_text(text + "\n")
+    grown = found["memory_mib"]["last"] - found["memory_mib"]["first"]
+    if found["click_s"]["p95"] >= P95_S or grown > MIB_AN_HOUR * max(1.0, given.minutes / 60):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
