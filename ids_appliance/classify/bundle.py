@@ -1,9 +1,10 @@
 """Directories in, checked models out, and back: the format that a trained model travels in.
 
 A bundle is a directory of `card.json` (what the model is, where it comes from, how good it is),
-`arrays.npz` (grid and trees; what judges) and `card.md` (the card for people). Nothing in it is
-ever executed: arrays are plain numbers in an uncompressed zip whose entries and headers are
-compared with the only form that `save_bundle` writes. Equal models give equal bytes.
+`arrays.npz` (grid and trees; what judges) and `card.md` (the card for people; beside it, from
+`train`, the same as `card.html`). Nothing in it is ever executed: arrays are plain numbers in an
+uncompressed zip whose entries and headers are compared with the only form that `save_bundle`
+writes. Equal models give equal bytes.
 
 Format 1 holds one forest; format 2 the members of a vote, or one that is no forest. A forest alone
 is still written as format 1, so that an older gateway reads it.
@@ -101,9 +102,12 @@ def make_bundle(arrays: Arrays, threshold: float, *, card: Mapping[str, Any]) ->
     return Bundle(grid, forest, MappingProxyType(full), MappingProxyType(frozen))
 
 
-def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card_md: str = "") -> None:
+def save_bundle(
+    bundle: Bundle, path: str | os.PathLike[str], *, card_md: str = "", card_html: str = ""
+) -> None:
     """Write a bundle so that a reader sees the old one or the new one, never half of one.
 
+    card_md, card_html: the card for people; without the first it names the model alone.
     Raises BundleError if `path` is something else than a bundle, or cannot be written.
     """
     target = Path(path)
@@ -116,6 +120,8 @@ def save_bundle(bundle: Bundle, path: str | os.PathLike[str], *, card_md: str = 
         "card.json": text.encode(),
         "card.md": (card_md or f"# Model {bundle.grid.model_id.hex()}\n").encode(),
     }
+    if card_html:
+        files["card.html"] = card_html.encode()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

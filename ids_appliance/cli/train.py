@@ -18,6 +18,7 @@ from ids_appliance.cli.learning import (
 )
 from ids_appliance.train.card import SPLITS, card_markdown
 from ids_appliance.train.corpus import find_parts
+from ids_appliance.train.page import to_html
 from ids_appliance.train.scale import open_workers
 from ids_appliance.train.terms import SHIPPED
 from ids_appliance.train.training import Material, Options, Trained, gather, steps, train
@@ -133,7 +134,7 @@ def command(**given: Any) -> None:
         material = gather(options, workers=workers, progress=progress)
         trained = train(options, material, progress=progress)
     card = card_markdown(trained.bundle.card, given["out"].name)
-    save_bundle(trained.bundle, given["out"], card_md=card)
+    save_bundle(trained.bundle, given["out"], card_md=card, card_html=to_html(card))
     _report(given["out"], material, trained)
 
 

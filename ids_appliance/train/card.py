@@ -1,4 +1,4 @@
-"""A training run in, its card out: for programs (card.json) and for people (card.md)."""
+"""A training run in, its card out: for programs (card.json) and for people (card.md, card.html)."""
 
 import platform
 from collections import Counter

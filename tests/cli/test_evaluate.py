@@ -37,6 +37,8 @@ def test_the_report_has_every_part_and_a_second_run_gives_the_same(data, tmp_pat
     for part in ("whole origins left out", "ordinary senders accused", "## Shortcuts", "without"):
         assert part in page
     assert b"<table>" in made["evaluation.html"]
+    # matplotlib is there for developers, and the page has its pictures in it.
+    assert made["evaluation.html"].count(b"data:image/png;base64,") == 4
     # Learnt and replayed again nothing is, or the rows would say another time that it took.
     again = run("--data", data, "--out", tmp_path / "out", *FEW, "--no-audit", "--no-ablations")
     assert again.exit_code == 0, again.output

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ids_appliance.train.page import to_html
 from ids_appliance.train.study.replays import RUNS
 
 TITLES: Final = {
@@ -19,16 +20,6 @@ RUN_TITLES: Final = {
     "forest": "forest alone",
 }
 SHORTCUTS: Final = 12
-PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Evaluation</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto }}
-table {{ border-collapse: collapse; font-size: 14px }}
-td, th {{ border: 1px solid #ccc; padding: .2rem .5rem; text-align: left }}
-img {{ max-width: 100% }}
-</style></head><body>
-{body}
-</body></html>
-"""
 
 
 def write(result: Mapping[str, Any], folder: Path, *, plots: list[str]) -> str:
@@ -38,10 +29,8 @@ def write(result: Mapping[str, Any], folder: Path, *, plots: list[str]) -> str:
     (folder / "evaluation.json").write_text(text)
     page = markdown(result, plots=plots)
     (folder / "evaluation.md").write_text(page)
-    from markdown_it import MarkdownIt  # noqa: PLC0415 - of the extra `train`
-
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(page)
-    (folder / "evaluation.html").write_text(PAGE.format(body=body))
+    pictures = {name: (folder / name).read_bytes() for name in plots}
+    (folder / "evaluation.html").write_text(to_html(page, pictures=pictures))
     return page
 
 

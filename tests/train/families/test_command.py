@@ -31,7 +31,7 @@ def test_trained_twice_it_is_the_same_and_says_what_it_is(family, data, tmp_path
     call = ("train", "--data", data, "--family", family, "--no-evaluate", *FEW)
     for name in ("a", "b"):
         run(*call, "--out", tmp_path / name / "model")
-    for file in ("card.json", "card.md", "arrays.npz"):
+    for file in ("card.json", "card.md", "card.html", "arrays.npz"):
         one, two = ((tmp_path / name / "model" / file).read_bytes() for name in "ab")
         assert one == two
     bundle = load_bundle(tmp_path / "a" / "model")
