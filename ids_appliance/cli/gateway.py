@@ -31,7 +31,7 @@ from ids_appliance.telemetry.vendors import installed
 SECTIONS_AT_START = (
     *("interfaces", "state_dir", "run_dir", "group", "profile", "routers", "names", "leases"),
     *("trigger", "window", "policy", "enforce", "protect", "events", "metrics", "ring"),
-    *("tc", "notices"),
+    *("tc", "notices", "inline"),
 )
 """Settings that take a restart."""
 

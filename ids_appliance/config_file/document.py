@@ -71,17 +71,32 @@ def failure_policies(config: Config) -> list[str]:
     }[failure.on_classifier_down]
     if config.mode == "gateway-only":
         down += " (no node is asked in mode gateway-only)"
-    full = {"open": "packets pass", "closed": "packets are dropped"}[failure.on_queue_full]
+    full = {
+        "open": "their packets pass unjudged",
+        "closed": "what a trigger names is limited, or dropped where it is held",
+    }[failure.on_queue_full]
     order = ", then ".join(failure.on_overload) or "nobody: packets wait, then the ring drops them"
     return [
         f"on_classifier_down = {failure.on_classifier_down}: if the node fails, {down}",
-        f"on_queue_full = {failure.on_queue_full}: if an inline queue is full, {full}",
+        f"on_queue_full = {failure.on_queue_full}: if more cells come than can be judged, {full}",
         f"on_overload: packets are given up unjudged in this order: {order}",
+        *_inline_policies(config),
         f"event log: at most {events.queue} events wait for the disk, then the oldest are lost, "
         "counted",
         "the gateway dies: traffic flows on, every decision ends by its own time-out in the kernel",
         f"more than {config.policy.breaker_per_minute} decisions a minute, or about "
         f"{config.policy.breaker_lan_share:.0%} of the LAN: everything holds at observe",
+    ]
+
+
+def _inline_policies(config: Config) -> list[str]:
+    inline = config.inline
+    if not inline.enabled:
+        return []
+    full = "packets pass unjudged" if inline.fail_open else "packets are dropped"
+    return [
+        f"inline.fail_open: if {inline.length} packets wait for their verdict, further {full}",
+        f"inline.deadline_ms: after {inline.deadline_ms:g} ms on_classifier_down decides about one",
     ]
 
 

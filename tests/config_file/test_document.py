@@ -57,3 +57,11 @@ def test_failure_policies_are_those_of_the_configuration() -> None:
         lines = failure_policies(msgspec.structs.replace(base, failure=failure))
         assert lines[0].startswith(f"on_classifier_down = {down}: ")
         assert all("\n" not in line for line in lines)
+
+
+def test_where_packets_are_held_it_is_said_what_a_full_queue_does() -> None:
+    base = Config(interfaces=("eth1",))
+    held = msgspec.structs.replace(base.inline, enabled=True, fail_open=False)
+    lines = failure_policies(msgspec.structs.replace(base, inline=held))
+    assert len(lines) == len(failure_policies(base)) + 2
+    assert any("fail_open" in line and "are dropped" in line for line in lines)

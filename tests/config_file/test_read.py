@@ -156,6 +156,17 @@ def test_paper_with_a_node_keeps_its_prescreener(read) -> None:
     assert read(text).trigger.kind == "always"
 
 
+def test_paper_inline_drops_packets_and_does_nothing_about_senders(read) -> None:
+    held = 'profile = "paper"\n' + GOOD + "[inline]\nenabled = true\n"
+    config = read(held)
+    assert (config.inline.drop, config.inline.bypass) == ("packet", False)
+    assert config.enforce.ceiling == "observe"
+    assert read('profile = "paper"\n' + GOOD).enforce.ceiling == "quarantine"
+    line = refusal(read, held + '[enforce]\nceiling = "quarantine"\n')
+    assert line.startswith("enforce.ceiling") and "contradicts" in line
+    assert "inline" in refusal(read, GOOD + "inline = 3\n")
+
+
 def test_paper_presets_what_a_file_may_choose(read) -> None:
     text = 'profile = "paper"\n' + GOOD + '[node]\ntransport = "binary"\n'
     assert read(text).node.transport == "binary"
