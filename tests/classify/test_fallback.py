@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ids_appliance.classify.fallback import PROBE_S, FallbackClassifier
@@ -15,6 +15,7 @@ from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.types import Answer, AnswerStatus, CellRequest
 from tests.bundles import random_bundle, random_rows
 from tests.classify.nodes import NodeProcess, collect, make_request, reference
+from tests.examples import examples
 
 QUICK = LinkOptions(deadline_s=0.5, backoff_s=(0.05, 0.2))
 
@@ -88,7 +89,7 @@ STEPS = st.lists(
 @given(STEPS, st.booleans())
 @example([("submit", 1), ("same", 0), ("answer", 1), ("other", 0)], True)
 @example([("submit", 1), ("submit", 1), ("lose", 1), ("other", 0), ("answer", 1)], False)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_no_answer_is_lost_or_doubled_whatever_the_node_does(steps, other_here):
     here, there = random_bundle(1), random_bundle(2)
     bundles = {b.grid.model_id: b for b in (here, there)}

@@ -4,12 +4,13 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ids_appliance._capfile import MAX_BLOCK, MAX_FRAME, MIN_CHUNK, Splitter
 from ids_appliance.types import FRAME, Direction
 from tests.capture import build
+from tests.examples import examples
 
 FRAMES = [bytes(range(n % 256)) * (1 + n // 256) for n in (14, 60, 1, 64, 250, 0, 33)]
 ORDERS = pytest.mark.parametrize("order", [build.LITTLE, build.BIG])
@@ -265,7 +266,7 @@ def test_misuse_is_an_error() -> None:
         Splitter().split(VARIANTS["pcap"], np.zeros(0, FRAME))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     base=st.sampled_from(list(VARIANTS.values())),
     edits=st.lists(
@@ -289,7 +290,7 @@ def test_mutations_are_survived(
     assert len(frames) + counters["unknown_interface"] <= splitter.frames
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sampled_from([b"", b"\n\r\r\n", b"\xd4\xc3\xb2\xa1"]), st.binary(max_size=400))
 def test_noise_is_survived(head: bytes, noise: bytes) -> None:
     split(head + noise, step=17)

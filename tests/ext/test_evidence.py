@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ids_appliance._evidence import EvidenceTable, canonical_senders, quantise
 from ids_appliance.types import FRAME, SENDER, Outcome, Standing
+from tests.examples import examples
 from tests.reference import evidence as twin
 
 NO_FLOODS = np.zeros(16, SENDER)
@@ -103,7 +104,7 @@ parameters = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(packets, parameters, st.lists(st.integers(0, 60), max_size=3), st.randoms(), st.data())
 def test_equal_to_the_twin_in_any_order_and_any_cut(
     drawn: list[tuple[int, int, float, int]],
@@ -139,7 +140,7 @@ def test_equal_to_the_twin_in_any_order_and_any_cut(
         assert totals["evidence_weighed"] == sum(s.packets for s in oracle.senders.values())
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(packets, parameters, st.floats(0, 30), st.integers(0, 60))
 def test_triggers_and_windows_as_the_twin(
     drawn: list[tuple[int, int, float, int]], chosen: dict[str, Any], logodds: float, at: int

@@ -14,6 +14,7 @@ from ids_appliance.policy.kept import restore, snapshot
 from ids_appliance.policy.protect import Place
 from ids_appliance.policy.subjects import identity
 from ids_appliance.types import Decision, Response, Subject
+from tests.examples import examples
 from tests.policy.ledgers import FOUND, HOSTS, World, event, finding, flood, ip, lan, mac, wan
 
 DEVICES = (1, 5, 6, 9, 66, 254)
@@ -231,5 +232,5 @@ class LedgerMachine(RuleBasedStateMachine):
                     assert decision.response <= Response.RATE_LIMIT
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+LedgerMachine.TestCase.settings = settings(examples(100), stateful_step_count=50)
 TestLedger = LedgerMachine.TestCase

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ids_appliance.telemetry.records import MAX_LINE, Head, line, plain, timestamp
 from ids_appliance.types import Response
+from tests.examples import examples
 
 HEAD = Head("decision", "a-1", 1_700_000_000_000_000_000, "gw")
 
@@ -140,6 +141,7 @@ names = st.sampled_from(
 )
 
 
+@examples(200)
 @given(st.dictionaries(names | st.text(), anything), st.text(max_size=300), st.integers())
 def test_every_line_is_json_and_bounded(fields, host, ns) -> None:
     text = line(Head("trigger", "a-1", ns, host), fields)
