@@ -6,6 +6,7 @@ import click
 
 from ids_appliance.cli.asking import format_option, gateway_options, run_dir_of
 from ids_appliance.cli.durations import duration_text
+from ids_appliance.cli.queues import HEAD, queue_rows
 from ids_appliance.cli.screens import Cell, show_fields, show_json, show_table, show_text
 from ids_appliance.gateway.actions import Status
 from ids_appliance.gateway.client import ask
@@ -72,6 +73,12 @@ def _show(status: Status) -> None:
             for port in status.interfaces
         ]
         show_table(("interface", "link", "frames", "lost"), rows, right="frames lost")
+    if queues := queue_rows(status.counters):
+        click.echo()
+        show_table(HEAD, queues, right=" ".join(HEAD[1:]))
+    if missing := status.counters.get("tc_missing", 0):
+        line = f"no traffic classes on {missing} of the interfaces that [tc] names: "
+        show_text(line + "`ids-appliance doctor`", "yellow")
 
 
 def _prescreener(status: Status) -> Cell:

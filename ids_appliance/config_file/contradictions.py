@@ -15,7 +15,7 @@ def contradictions(config: Config) -> list[str]:
 
     Looks at the machine for one thing only: whether `group` exists.
     """
-    checks = (_top, _texts, _trigger, _window, _policy, _enforce, _tc, _classifier)
+    checks = (_top, _texts, _trigger, _window, _policy, _enforce, _tc, _notices, _classifier)
     return [line for check in checks for line in check(config)]
 
 
@@ -145,6 +145,24 @@ def _tc(config: Config) -> Iterator[str]:
             rate(text)
         except ValueError as error:
             yield f"tc.rates.{name}: {error}"
+
+
+def _notices(config: Config) -> Iterator[str]:
+    webhook, mqtt, syslog = (getattr(config.notices, n) for n in ("webhook", "mqtt", "syslog"))
+    if webhook.url and webhook.url_file:
+        yield "notices.webhook.url and notices.webhook.url_file exclude each other"
+    if webhook.url and not re.match(r"https?://[^/@\s]", webhook.url):
+        yield "notices.webhook.url is no URL: write https://HOST/PATH"
+    if mqtt.broker:
+        yield from _refused("notices.mqtt.broker", [mqtt.broker], texts.host_port)
+    if mqtt.password_file and not mqtt.user:
+        yield "notices.mqtt.password_file needs notices.mqtt.user beside it"
+    if mqtt.ca and not mqtt.tls:
+        yield "notices.mqtt.ca needs notices.mqtt.tls = true"
+    if not mqtt.topic or re.search(r"[+#\s\0]", mqtt.topic + mqtt.discovery):
+        yield "notices.mqtt.topic and .discovery: words with / between them, without + # and spaces"
+    if syslog.address and not syslog.address.startswith("/"):
+        yield from _refused("notices.syslog.address", [syslog.address], texts.host_port)
 
 
 def _openflow(config: Config) -> Iterator[str]:

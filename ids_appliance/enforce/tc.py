@@ -80,6 +80,7 @@ class TrafficClasses:
         ours = owner is None or (owner.pid, owner.start) == (mine.pid, mine.start)
         if owner is not None and not ours and owner.alive():
             raise EnforceError(f"another gateway (pid {owner.pid}) holds the table {TABLE}")
+        demand_egress(self._nft)
         found = tc_kernel.look()
         for name, queues in found.items():
             if queues.ours and name not in self._tc.rates:
@@ -232,6 +233,17 @@ def remove_classes() -> list[str]:
             tc_kernel.run([f"qdisc del dev {name} root"])
             removed.append(f"tc classes on {name}")
     return removed
+
+
+def demand_egress(nft: Nft) -> None:
+    """Raise EnforceError where the kernel has no hook for packets that leave."""
+    probe = 'chain c { type filter hook egress device "lo" priority 0; policy accept; }'
+    try:
+        nft.run(f"table netdev ids_probe_egress {{\n{probe}\n}}", check=True)
+    except NftError as error:
+        raise EnforceError(
+            f"this kernel, or this nftables, has no egress hook (Linux 5.16): {error}"
+        ) from error
 
 
 def left_behind() -> bool:

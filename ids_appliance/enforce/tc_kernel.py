@@ -20,6 +20,14 @@ from ids_appliance.errors import EnforceError, PermissionMissing
 
 _TIMEOUT_S: Final = 20.0
 _PLACES: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
+PROBES: Final = {
+    "htb": "htb",
+    "tbf": "tbf rate 1mbit burst 10kb limit 10kb",
+    "fq_codel": "fq_codel",
+    "sfq": "sfq",
+    "pfifo": "pfifo limit 10",
+}
+"""Kind -> as it is tried."""
 COUNTED: Final = {
     "packets": "packets",
     "bytes": "bytes",
@@ -77,6 +85,25 @@ def look() -> dict[str, Queues]:
     return {name: _queues(some) for name, some in found.items()}
 
 
+def missing_kinds() -> tuple[str, ...]:
+    """Return the queue disciplines that this kernel lacks, tried in a namespace that ends at once.
+
+    Raises EnforceError: there is no tc, or no such namespace can be made."""
+    lines = [f"qdisc add dev lo root {one}" for one in PROBES.values()]
+    both = [line for add in lines for line in (add, "qdisc del dev lo root")]
+    program = _program()
+    words = ["unshare", "--net", program, "-force", "-batch", "-"]
+    text = "".join(f"{line}\n" for line in both)
+    try:
+        done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EnforceError(f"queues cannot be tried: {error}") from error
+    if "unshare" in done.stderr:
+        raise EnforceError(f"queues cannot be tried: {done.stderr.strip()[:100]}")
+    failed = {int(number) for number in re.findall(r"Command failed -:(\d+)", done.stderr)}
+    return tuple(kind for at, kind in enumerate(PROBES) if 2 * at + 1 in failed)
+
+
 def classes(name: str) -> str:
     """Return an interface's classes as text, without counters: equal while nobody changed them."""
     return _tc("-d", "class", "show", "dev", name)
@@ -103,10 +130,15 @@ def _queues(found: Sequence[dict[str, Any]]) -> Queues:
     return Queues(ours=True, kinds=kinds, splits=splits, counts=counts)
 
 
-def _tc(*words: str, text: str = "") -> str:
+def _program() -> str:
     program = shutil.which("tc") or shutil.which("tc", path=_PLACES)
     if program is None:
         raise EnforceError("tc is not installed, and [tc] rates need it: apt-get install iproute2")
+    return program
+
+
+def _tc(*words: str, text: str = "") -> str:
+    program = _program()
     try:
         done = subprocess.run(
             [program, *words], input=text, capture_output=True, text=True, timeout=_TIMEOUT_S

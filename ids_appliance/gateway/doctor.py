@@ -25,6 +25,7 @@ from ids_appliance.config_file import host_port
 from ids_appliance.enforce.openflow_switch import Switch
 from ids_appliance.errors import BoundsError, BundleError, CertificateError, EnforceError, IdsError
 from ids_appliance.gateway import doctor_zeek
+from ids_appliance.gateway.doctor_outward import outward
 from ids_appliance.gateway.machine import RESIDENT_KIB, Finding, State, memory
 from ids_appliance.policy.bounds import doubts, read_bounds
 
@@ -52,6 +53,7 @@ def examine(config: Config, wall_s: float) -> Iterator[Finding]:
     if config.mode == "offloaded" or config.node.addresses:
         yield from certificates(config, wall_s)
         yield from nodes(config)
+    yield from outward(config)
     yield from settings(config)
 
 

@@ -76,3 +76,14 @@ def test_hostile_texts_are_harmless(live, monkeypatch):
 
 def test_nobody_there_is_one_line(tmp_path):
     assert "systemctl status ids-appliance" in one_line(call("status", "--run-dir", str(tmp_path)))
+
+
+def test_queues_are_shown_where_classes_stand(live, monkeypatch):
+    counters = {"tc_packets_wan0/normal": 1200, "tc_waiting_wan0/normal": 7, "tc_missing": 1}
+    counters |= {"tc_packets_wan0/suspect": 3, "tc_dropped_wan0/suspect": 2}
+    text = show(live, monkeypatch, counters=counters)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["wan0", "normal", "1,200", "0", "7", "0"] in lines
+    assert ["wan0", "suspect", "3", "2", "0", "0"] in lines
+    assert "no traffic classes on 1 of the interfaces" in text
+    assert "wan0" not in show(live, monkeypatch, counters={})
