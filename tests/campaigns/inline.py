@@ -157,15 +157,17 @@ class Probes:
 
 
 @contextmanager
-def gateway(net: Network, where: Path, **inline: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """The gateway process, its window open, in a profile: PROFILE."""
+def gateway(
+    net: Network, where: Path, *, more: str = "", **inline: Any
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The gateway process, its window open, in a profile: PROFILE; more: settings of the top."""
     settings = {"enabled": True, "queue": QUEUE, "bypass": False, **inline}
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     config = where / "gateway.toml"
     acting = json.dumps(PROFILE == "paper")
     config.write_text(
         f'interfaces = ["lan0"]\nmodel = "{MODEL}"\nstate_dir = "{where}/state"\n'
-        f'run_dir = "{where}/run"\nprofile = "{PROFILE}"\n'
+        f'run_dir = "{where}/run"\nprofile = "{PROFILE}"\n{more}'
         f'[trigger]\nkind = "always"\n[enforce]\nenabled = {acting}\n[inline]\n{lines}'
     )
     with (where / "said").open("wb") as said:

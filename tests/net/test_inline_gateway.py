@@ -14,6 +14,8 @@ from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import require
 from tests.campaigns import inline as campaign
 from tests.net.namespaces import Network, wait_for
+from tests.net.packets import conversation
+from tests.net.test_inline_source import frames_from
 
 pytestmark = pytest.mark.net
 pytest.importorskip("netfilterqueue", reason="needs the extra `gateway`")
@@ -41,7 +43,7 @@ def tools(privileged: None) -> None:
 
 def ping(net: Network) -> int:
     """Return how many of five pings, with nothing random in them, the far side answers."""
-    words = ["ping", "-n", "-s", "8", "-c", "5", "-i", "0.05", "-W", "30", WAN]
+    words = ["ping", "-n", "-s", "8", "-c", "5", "-i", "0.05", "-w", "60", WAN]
     said = subprocess.run(net.command("lan", *words), capture_output=True, text=True, check=False)
     return said.stdout.count("bytes from")
 
@@ -124,6 +126,37 @@ def test_a_connection_judged_clean_passes_beside_the_queue_and_panic_ends_all(
             if one is not None:
                 one.kill()
                 one.communicate()
+
+
+@pytest.mark.nightly
+def test_a_node_that_hangs_holds_nobody_up(routed: Network, tmp_path: Path) -> None:
+    listen = "127.0.0.1:7447"
+    words = [sys.executable, "-m", "ids_appliance", "classifier", "--model", str(campaign.MODEL)]
+    node = subprocess.Popen(
+        routed.command("gw", *words, "--listen", listen, "--plaintext"), stderr=subprocess.DEVNULL
+    )
+    routed.ip("gw", "link set lo up")
+    more = f'mode = "offloaded"\nnode = {{ addresses = ["{listen}"], plaintext = true }}\n'
+    try:
+        with campaign.gateway(routed, tmp_path, more=more):
+
+            def judged_by_the_node() -> bool:
+                counts = campaign.status(tmp_path)
+                return ping(routed) == 5 and counts["classifier_answered"] > 0
+
+            wait_for(judged_by_the_node)
+            node.send_signal(signal.SIGSTOP)
+            frames_from(routed, "lan", "lan0", conversation(to_wan=True))
+
+            def late() -> bool:
+                return campaign.status(tmp_path)["inline_late"] > 0
+
+            wait_for(late)
+            assert ping(routed) == 5
+            wait_for(lambda: campaign.status(tmp_path)["queue_held"] == 0)
+    finally:
+        node.kill()
+        node.wait()
 
 
 @pytest.mark.nightly
