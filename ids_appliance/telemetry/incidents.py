@@ -27,7 +27,7 @@ _RULES: Final = tuple(
     if isinstance(getattr(Trigger(), name), msgspec.Struct)
 )
 _CAUSE: Final = re.compile(rf"\b({'|'.join((*_RULES, 'zeek', 'by hand', 'evidence'))})\b")
-_WRONG: Final = frozenset({"warning", "alarm", "down", "failed", "limited"})
+_WRONG: Final = frozenset({"warning", "alarm", "down", "failed"})
 """States of a health event that somebody should hear of."""
 _WHO: Final = ("src_ip", "src_mac", "interface", "dest_ip", "dest_port", "device")
 
