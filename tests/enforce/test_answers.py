@@ -40,7 +40,7 @@ def test_what_must_not_be_carried_out(decision: Decision, why: str | None) -> No
     ("response", "done", "note"),
     [
         (Response.OBSERVE, True, "observed only"),
-        (Response.DEPRIORITISE, False, "needs tc, not there yet"),
+        (Response.DEPRIORITISE, False, "needs traffic classes, and there are none: [tc] rates"),
     ],
 )
 def test_what_has_no_place_in_the_kernel(response: Response, done: bool, note: str) -> None:
