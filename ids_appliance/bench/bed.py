@@ -27,6 +27,7 @@ from ids_appliance.lab.network import end_group
 GATEWAY: Final = "gw"
 INTERFACE: Final = "lan0"
 NODE: Final = "198.18.2.2"
+SINK: Final = "198.18.1.2"
 START_S: Final = 60.0
 _CABLES: Final = (
     (("gen", "eth0"), (GATEWAY, INTERFACE)),
@@ -142,11 +143,20 @@ class Bed:
             f"addr add 198.18.0.1/24 dev {INTERFACE}",
             "addr add 198.18.1.1/24 dev wan0",
             "addr add 198.18.2.1/24 dev node0",
-            f"neigh replace 198.18.1.2 lladdr {sink} nud permanent dev wan0",
-            "route add default via 198.18.1.2",
+            f"neigh replace {SINK} lladdr {sink} nud permanent dev wan0",
+            f"route add default via {SINK}",
         )
         net.ip("node", f"addr add {NODE}/24 dev eth0")
         net.write(GATEWAY, "net/ipv4/ip_forward", "1")
+
+    def settle(self) -> None:
+        """Give generator and sink addresses and ways to each other, for tools that need some."""
+        self._net.ip("gen", "addr add 198.18.0.2/24 dev eth0", "route add default via 198.18.0.1")
+        self._net.ip("sink", f"addr add {SINK}/24 dev eth0", "route add default via 198.18.1.1")
+
+    def command(self, where: str, *words: str) -> list[str]:
+        """Return the words that run a command in a namespace."""
+        return self._net.command(where, *words)
 
     def process(self, where: str, *words: str, prefix: tuple[str, ...] = ()) -> Process:
         """Start one; `prefix` are words before the whole command."""

@@ -155,11 +155,11 @@ class Stage:
         place.mkdir(exist_ok=True)
         pids = {"node": self._awaken(mode.node).pid} if mode.node else {}
         config = place / "gateway.toml"
-        config.write_text(_configuration(mode, self._model, place))
+        config.write_text(configuration(mode, self._model, place))
         words = [sys.executable, "-m", mode.module, "gateway", "--config", str(config)]
         process = self._bed.process(GATEWAY, *words, prefix=self._prefix)
         try:
-            with _client(process, place / "run") as client:
+            with connect(process, place / "run") as client:
 
                 def counters() -> dict[str, int]:
                     try:
@@ -192,7 +192,7 @@ def _await(process: Process, begins: str) -> None:
         pass
 
 
-def _client(process: Process, run_dir: Path) -> Client:
+def connect(process: Process, run_dir: Path) -> Client:
     """Connect to a gateway that is starting, as soon as it answers."""
     for _ in range(round(START_S / _POLL_S)):
         try:
@@ -203,7 +203,8 @@ def _client(process: Process, run_dir: Path) -> Client:
     raise LabError(f"the gateway does not answer within {START_S:g} s")
 
 
-def _configuration(mode: Mode, model: Path, place: Path) -> str:
+def configuration(mode: Mode, model: Path, place: Path) -> str:
+    """Return a gateway's configuration; its sockets and its state are in folders of `place`."""
     lines = [
         f"interfaces = {json.dumps([INTERFACE])}",
         f"mode = {json.dumps('offloaded' if mode.node else 'gateway-only')}",

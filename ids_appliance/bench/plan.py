@@ -131,11 +131,12 @@ class Run:
                 break
         return step
 
-    def fix(self, modes: Sequence[Mode], mixes: Sequence[str]) -> None:
-        """Measure every mode's CPU, memory and latency at the fixed rates."""
+    def fix(self, modes: Sequence[Mode], mixes: Sequence[str], *, timed: bool = True) -> None:
+        """Measure every mode's CPU and memory at the fixed rates, and latency if `timed`."""
+        twins = [TIMED[mode.name] for mode in modes if timed and mode.name in TIMED]
         for pps in self._how.fixed_pps:
             for mix in mixes:
-                for mode in [*modes, *(TIMED[m.name] for m in modes if m.name in TIMED)]:
+                for mode in [*modes, *twins]:
                     step = self._trials.run(mode, mix, pps, self._how.fixed_s)
                     self.results.fixed.append(step)
                     self._say(f"{mix} fixed: {line(step, confirming=False)}")

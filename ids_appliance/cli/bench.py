@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import click
@@ -13,10 +14,14 @@ from ids_appliance.bench import mixes as packets
 from ids_appliance.bench.bed import Bed
 from ids_appliance.bench.document import document
 from ids_appliance.bench.groups import CLASSES, held
+from ids_appliance.bench.inventory import read
+from ids_appliance.bench.live import MODES as LIVE_MODES
+from ids_appliance.bench.live import Live
 from ids_appliance.bench.machine import machine
 from ids_appliance.bench.modes import MODES, Mode, Stage
-from ids_appliance.bench.plan import QUICK, Run, Thoroughness, hasten, steps_at_most
+from ids_appliance.bench.plan import QUICK, Run, Thoroughness, Trials, hasten, steps_at_most
 from ids_appliance.bench.plots import draw
+from ids_appliance.bench.remote import Ssh
 from ids_appliance.bench.report import report
 from ids_appliance.bench.trial import BedTrials
 from ids_appliance.cli import recorded
@@ -26,6 +31,7 @@ from ids_appliance.lab.namespaces import orderly, require
 
 F = TypeVar("F", bound=Callable[..., Any])
 QUICK_MIXES = ("syn-single", "mixed")
+LIVE_MIX = "live"
 QUICK_MODES = ("bare", "tapped", "gateway-only", "offloaded")
 USUAL = [mode.name for mode in MODES.values() if not mode.missing]
 
@@ -84,6 +90,19 @@ def number(name: str, about: str, low: float, *, whole: bool = False) -> Callabl
     metavar="BUNDLE",
     help="Model bundle to judge with; by default the shipped one of 20 features.",
 )
+@click.option("--live", is_flag=True, help="On the real hosts of --inventory instead.")
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Hosts of --live: TOML, or Ansible's YAML.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["own", "paper"]),
+    default="own",
+    show_default=True,
+    help="Of --live; paper: hping3 up to 10 kpps, gateway-only without Zeek.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -104,44 +123,80 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
     The defaults take many hours (it says about how many) on a machine that should do nothing else.
     Needs root; Ctrl-C writes what there is, and nothing is left behind.
 
+    With --live the same search goes over real hosts by SSH: SYNs from the generator to the sink,
+    through a gateway that runs; its mode is switched and restored at the end. Nothing is sent to
+    anybody but the inventory's sink (docs/benchmarks/README.md has a form of the inventory).
+
     \b
     Examples:
       ids-appliance bench --quick
       ids-appliance bench --mixes syn-spoofed --modes tapped,offloaded --rounds 3
       ids-appliance bench --out docs/benchmarks/run
+      ids-appliance bench --live --inventory hosts.toml --profile paper --confirmations 0
     """
     how = _thoroughness(quick, given)
-    chosen_modes = [MODES[name] for name in modes or (QUICK_MODES if quick else USUAL)]
-    chosen_mixes = mixes or list(QUICK_MIXES if quick else packets.MIXES)
+    live, inventory, out = given["live"], given["inventory"], given["out"]
+    if live != (inventory is not None):
+        raise click.UsageError("--live and --inventory FILE belong together")
+    usual = LIVE_MODES if live else QUICK_MODES if quick else USUAL
+    chosen_modes = [MODES[name] for name in modes or usual]
+    chosen_mixes = [LIVE_MIX] if live else mixes or list(QUICK_MIXES if quick else packets.MIXES)
     for mode in chosen_modes:
         if mode.missing:
             raise IdsError(f"mode {mode.name} cannot be measured: {mode.missing}")
-    model, out, cgroup = given["model"], given["out"], given["cgroup"]
-    require()
-    if not (model / "card.json").is_file():
-        raise IdsError(f"{model} is no model bundle: it has no card.json")
-    out.mkdir(parents=True, exist_ok=True)
+        if live and mode.name not in LIVE_MODES:
+            raise IdsError(f"mode {mode.name} cannot be measured live: {', '.join(LIVE_MODES)} can")
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
         "command": _called(quick, modes, mixes),
         "machine": machine(),
-        "model": model.name,
+        "model": given["model"].name,
         "interrupted": True,
-        "notes": [f"the gateway's process is held to {cgroup}"] if cgroup else [],
+        "notes": [],
     }
-    hours = steps_at_most(how, len(chosen_modes), len(chosen_mixes)) / 3600
-    click.echo(f"about {60 * hours:.0f} minutes" if hours < 2 else f"about {hours:.0f} hours")
     with orderly(), ExitStack() as stack:
-        bed = stack.enter_context(Bed())
-        prefix = stack.enter_context(held(cgroup)) if cgroup else ()
-        stage = stack.enter_context(Stage(bed, model, prefix=prefix))
-        run = Run(BedTrials(bed, stage), how, say=click.echo)
+        if live:
+            trials: Trials = _live(stack, inventory, given["profile"], about)
+        else:
+            trials = _bed(stack, given["model"], given["cgroup"], about)
+        hours = steps_at_most(how, len(chosen_modes), len(chosen_mixes)) / 3600
+        click.echo(f"about {60 * hours:.0f} minutes" if hours < 2 else f"about {hours:.0f} hours")
+        out.mkdir(parents=True, exist_ok=True)
+        run = Run(trials, how, say=click.echo)
         try:
             run.search(chosen_modes, chosen_mixes)
-            run.fix(chosen_modes, chosen_mixes)
+            run.fix(chosen_modes, chosen_mixes, timed=not live)
             about["interrupted"] = False
         finally:
             _write(out, run, how=how, about=about, modes=chosen_modes, mixes=chosen_mixes)
+
+
+def _bed(stack: ExitStack, model: Path, cgroup: str | None, about: dict[str, Any]) -> Trials:
+    """Build the test bed. Raises LabError, IdsError before anything is built."""
+    require()
+    if not (model / "card.json").is_file():
+        raise IdsError(f"{model} is no model bundle: it has no card.json")
+    bed = stack.enter_context(Bed())
+    prefix = stack.enter_context(held(cgroup)) if cgroup else ()
+    if cgroup:
+        about["notes"].append(f"the gateway's process is held to {cgroup}")
+    stage = stack.enter_context(Stage(bed, model, prefix=prefix))
+    return BedTrials(bed, stage)
+
+
+def _live(stack: ExitStack, path: Path, profile: str, about: dict[str, Any]) -> Trials:
+    """Reach the hosts of an inventory, and see that they can do their part. Raises LabError."""
+    hosts = read(path)
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="ids-ssh-")))
+    live = Live(hosts, stack.enter_context(Ssh(folder)), profile=profile)
+    status = live.check()
+    about["model"] = str(status.get("model", ""))
+    about["notes"].append(
+        f"live, profile {profile}: {hosts.generator.address} through {hosts.gateway.address} to "
+        f"{hosts.sink.address}; the machine above is the one that gave the orders"
+    )
+    stack.enter_context(live.restored())
+    return live
 
 
 def _thoroughness(quick: bool, given: dict[str, Any]) -> Thoroughness:

@@ -25,7 +25,13 @@ MODULES = {"sklearn", "scipy", "joblib", "tqdm", "matplotlib", "psutil", "netfil
     "paho",
 }
 NEED_MONITOR = {"ids_appliance.monitor.controller"}
-NEED_BENCH = {"ids_appliance.bench.usage", "ids_appliance.bench.trial", "ids_appliance.cli.bench"}
+NEED_BENCH = {
+    "ids_appliance.cli.bench",
+    *(
+        f"ids_appliance.bench.{stem}"
+        for stem in ("literal", "literal_forest", "literal_node", "trial", "usage")
+    ),
+}
 NEED_DASHBOARD = {
     f"ids_appliance.dashboard.{stem}" for stem in ("blocked", "charts", "drills", "page", "panels")
 }

@@ -1,0 +1,182 @@
+"""Labelled captures in, how far the further rules' counts lie above ordinary life out.
+
+    python -m tests.bench.rules [--data DIR] [--jobs 2]
+
+Every rule counts with a threshold of one; the highest count that a sender ever reaches in a window
+is compared with the count that ships. Origins fall into two halves by a digest of their name: the
+tuning half is the one that counts were chosen on, by its ordinary senders; what the other half's
+ordinary senders reach was not looked at before. docs/evaluation.md has the table.
+"""
+
+import argparse
+import hashlib
+import os
+import re
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ids_appliance import assemble
+from ids_appliance._evidence import canonical_senders
+from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
+from ids_appliance._screen import Screen
+from ids_appliance.capture.forwarders import forwarders
+from ids_appliance.capture.slices import Slices
+from ids_appliance.config import Trigger
+from ids_appliance.schema import N_FEATURES
+from ids_appliance.train.labels import Entry, Label, Labeller, read_labels
+from ids_appliance.trigger import embedded
+from ids_appliance.types import SENDER, FrameBatch, Outcome
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("IDS_DATA", ROOT.parent / "shared" / "data"))
+S = 10**9
+COUNT = re.compile(r"\d+")
+SHIPPED = embedded.settings(Trigger())
+WATCHED = {
+    "repeated_connections": ("repeated_connections", "repeated_alone"),
+    "repeated_connections, 60 s": ("slow_repeated", "slow_repeated_alone"),
+    "udp_exchanges": ("udp_exchanges", "udp_exchanges_alone"),
+    "failed_connections": ("failed_connections", "failed_alone"),
+    "icmp_rate": ("icmp_rate", "icmp_alone"),
+    "unsolicited_answers": ("unsolicited_answers", "unsolicited_alone"),
+    "arp_sweep": ("arp_sweep", "arp_sweep"),
+    "arp_insistence": ("arp_insistence", "arp_insistence"),
+    "slow_scan": ("slow_ports", ""),
+    "connection_rate": ("connection_rate", ""),
+    "udp_rate": ("udp_rate", ""),
+    "idle_connections": ("idle_connections", ""),
+}
+"""What is printed -> the setting that counts, and the one from which on it convicts alone."""
+SLOW = "repeated_connections, 60 s"
+"""Has the same name as another: it needs a screen of its own."""
+
+
+@dataclass
+class Seen:
+    """A capture: who sent what, and the highest count of each rule and sender."""
+
+    entry: Entry
+    peaks: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    attackers: set[bytes] = field(default_factory=set)
+    others: set[bytes] = field(default_factory=set)
+
+    @property
+    def tuning(self) -> bool:
+        """Whether its origin is in the half that counts were chosen on."""
+        return hashlib.sha256(self.entry.group.encode()).digest()[0] % 2 == 0
+
+
+COUNTS = [
+    name
+    for name in SHIPPED
+    if not name.endswith(("_ns", "_ratio")) and not name.startswith(("max_", "mirai_"))
+]
+
+
+def screen_of(*settings: str) -> Screen:
+    """Return a screen that has these rules alone, and fires from the first on."""
+    silent = dict.fromkeys(COUNTS, 0) | {"mirai_hosts": 0, "mirai_echo_hosts": 0}
+    # Whether an address is another's is the ARP rule's to know.
+    arp = {"mirai_arp_targets": 0, "arp_unsolicited": 1 << 20, "arp_mac_changes": 1 << 20}
+    ones = dict.fromkeys(settings, 1)
+    return Screen(SHIPPED | silent | arp | ones | {"hold_down_ns": 1_000_000})
+
+
+def watch(entry: Entry, data: Path) -> Seen:
+    """Play a capture to each rule."""
+    seen = Seen(entry)
+    with closing(assemble.capture_file(str(data / entry.file))) as source:
+        host = HostIdentity(routers=forwarders(source.batches()))
+    fast = [name for name in WATCHED if "60 s" not in name]
+    slow = screen_of(WATCHED[SLOW][0])
+    screens = {"": screen_of(*(WATCHED[name][0] for name in fast)), SLOW: slow}
+    labeller, last = Labeller(entry), 0
+    with closing(assemble.capture_file(str(data / entry.file))) as source:
+        for batch in Slices(source).batches():
+            if batch is None or not len(batch.frames):
+                continue
+            _senders(seen, batch, labeller, host)
+            for at in range(0, len(batch.frames), 100):
+                frames = np.ascontiguousarray(batch.frames[at : at + 100])
+                last = max(last, int(frames["timestamp_ns"].max()))
+                marks = np.zeros(len(frames), np.uint8)
+                for name, screen in screens.items():
+                    _told(seen, name, screen.screen(batch.data, frames, host.packed(), marks))
+    for name, screen in screens.items():
+        _told(seen, name, screen.expire(last + 3 * S))
+    return seen
+
+
+def _told(seen: Seen, name: str, events: list[Any]) -> None:
+    for rule, _, _, _, sender, detail, _ in events:
+        found = COUNT.search(detail)
+        if found is not None and sender is not None:
+            key = (name or rule, sender)
+            seen.peaks[key] = max(seen.peaks.get(key, 0), int(found.group()))
+
+
+def _senders(seen: Seen, batch: FrameBatch, labeller: Labeller, host: HostIdentity) -> None:
+    n = len(batch.frames)
+    labels = labeller.label(batch)[0]
+    senders, outcomes = np.zeros(n, SENDER), np.empty(n, np.uint8)
+    rows, counts = np.empty((n, N_FEATURES), np.uint16), np.zeros(len(COUNTER_NAMES), np.uint64)
+    frames = np.ascontiguousarray(batch.frames)
+    extract(batch.data, frames, host, rows, senders, outcomes, counts)
+    acting = outcomes == Outcome.JUDGED
+    whose = canonical_senders(senders[acting]).view(f"V{SENDER.itemsize}").ravel()
+    malicious = labels[acting] == Label.MALICIOUS
+    known = (labels[acting] == Label.BENIGN) | (labels[acting] == Label.RELATED)
+    seen.attackers |= set(np.unique(whose[malicious]).tolist())
+    seen.others |= set(np.unique(whose[known]).tolist())
+
+
+def row(name: str, captures: list[Seen]) -> str:
+    """Return a line of the table."""
+    setting, alone = WATCHED[name]
+    counts = [SHIPPED[setting], SHIPPED[alone] if alone else 0]
+    shown = [f"{count:,}" if count else "-" for count in counts]
+    tops = []
+    for tuning in (True, False):
+        part = [one for one in captures if one.tuning is tuning]
+        ordinary = [(one, one.others - one.attackers) for one in part]
+        tops_of = [[one.peaks.get((name, who), 0) for who in whom] for one, whom in ordinary]
+        highest = sorted((max(peaks, default=0) for peaks in tops_of), reverse=True)
+        tops += [", ".join(f"{n:,}" for n in highest[:3])]
+    limit = counts[1] or counts[0]
+    hit = [
+        one
+        for one in captures
+        if limit and any(one.peaks.get((name, who), 0) >= limit for who in one.attackers)
+    ]
+    found = f"{len(hit)} of {len({one.entry.group for one in hit})}"
+    return f"| `{name}` | {' | '.join([*shown, *tops, found])} |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--jobs", type=int, choices=(1, 2), default=2)
+    chosen = parser.parse_args()
+    entries = [one for one in read_labels(chosen.data / "labels.json") if one.kind == "pcap"]
+    with ProcessPoolExecutor(chosen.jobs) as pool:
+        captures = list(pool.map(partial(watch, data=chosen.data), entries, chunksize=8))
+    for tuning in (True, False):
+        part = [one for one in captures if one.tuning is tuning]
+        senders = sum(len(one.others - one.attackers) for one in part)
+        half = "tuning" if tuning else "other"
+        print(f"{half} half: {len({one.entry.group for one in part})} origins, {senders} ordinary")
+    print("| rule | looks at | alone at | tuning half, ordinary | other half | attacks (origins) |")
+    print("|---|---|---|---|---|---|")
+    for name in WATCHED:
+        print(row(name, captures))
+
+
+if __name__ == "__main__":
+    main()
