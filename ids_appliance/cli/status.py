@@ -76,8 +76,8 @@ def _show(status: Status) -> None:
     if queues := queue_rows(status.counters):
         click.echo()
         show_table(HEAD, queues, right=" ".join(HEAD[1:]))
-    if missing := status.counters.get("tc_missing", 0):
-        line = f"no traffic classes on {missing} of the interfaces that [tc] names: "
+    if without := status.counters.get("tc_missing", 0):
+        line = f"no traffic classes on {without} of the interfaces that [tc] names: "
         show_text(line + "`ids-appliance doctor`", "yellow")
 
 

@@ -254,7 +254,7 @@ class TestOwners:
         subprocess.run(routed.net.command("gw", "nft", old), check=True)
         enforcer = routed.enforcer()
         assert pings(routed.net, "bad", "192.0.2.2", count=1) == 0
-        assert "schema 1" in routed.nft(enforcer, "list set netdev ids_ports owner")
+        assert "schema 2" in routed.nft(enforcer, "list set netdev ids_ports owner")
 
     def test_panic_works_with_the_gateway_dead(self, routed: Scene) -> None:
         process = self.other(routed)
