@@ -144,4 +144,7 @@ def seconds(text: str) -> float:
 
 def timed(key: str, left_s: float) -> str:
     """Return an element with its timeout, whole milliseconds and at least one."""
-    return f"{key} timeout {max(1, int(min(left_s, MAX_TIMEOUT_S) * 1000))}ms"
+    seconds_left, ms = divmod(max(1, int(min(left_s, MAX_TIMEOUT_S) * 1000)), 1000)
+    # nft reads at most eight digits of a number: in milliseconds alone no ban could be of 28 hours.
+    days, seconds_left = divmod(seconds_left, 86_400)
+    return f"{key} timeout {days}d{seconds_left}s{ms}ms"

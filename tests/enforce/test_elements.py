@@ -1,6 +1,7 @@
 """Subjects to set elements and back; who is protected, as sets and in code."""
 
 import ipaddress
+import re
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from ids_appliance.enforce.chains import chain_of
 from ids_appliance.enforce.elements import (
     HOSTS,
+    MAX_TIMEOUT_S,
     PORTS,
     SETS,
     Place,
@@ -19,10 +21,12 @@ from ids_appliance.enforce.elements import (
     subject_text,
     timed,
 )
+from ids_appliance.enforce.nft import Nft
 from ids_appliance.enforce.owner import Owner, owner_of, this_process
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.errors import EnforceError
 from ids_appliance.types import Kind, Response, Subject
+from tests.net.namespaces import Network, require
 
 NAMES = st.text("abcdefgh0123456789_.-@:+=#%~", min_size=1, max_size=15)
 SUBJECTS = st.one_of(
@@ -65,6 +69,21 @@ def test_every_subject_has_its_places(subject: Subject, response: Response, rout
     assert not places(subject, Response.OBSERVE, routed_ports=routed)
 
 
+@pytest.mark.net
+@pytest.mark.parametrize(
+    "left_s", [0.0, 0.5, 599.964, 100_000.5, 7 * 86_400.0, MAX_TIMEOUT_S, 1e12]
+)
+def test_the_kernel_takes_every_time(left_s: float) -> None:
+    require()
+    with Network("elt", "gw") as net, net.inside("gw"):
+        nft = Nft()
+        nft.run("add table ip t; add set ip t s { type ipv4_addr; flags timeout; }")
+        nft.run(f"add element ip t s {{ {timed('192.0.2.1', max(left_s, 60.0))} }}")
+        ((key, found_s),) = listed(nft.run("list set ip t s"))
+    assert key == "192.0.2.1"
+    assert found_s == pytest.approx(min(max(left_s, 60.0), MAX_TIMEOUT_S), abs=30)
+
+
 @given(NAMES, NAMES)
 def test_chains_of_two_ports_differ(one: str, other: str) -> None:
     assert (chain_of(one) == chain_of(other)) == (one == other)
@@ -103,8 +122,10 @@ def test_what_the_kernel_lists() -> None:
 @given(st.floats(0.001, 1e10))
 def test_a_timeout_is_whole_milliseconds_and_never_none(left: float) -> None:
     _, _, text = timed("k", left).rpartition(" ")
-    assert text.endswith("ms") and int(text[:-2]) >= 1
-    assert seconds(text) <= left + 1e-9 or seconds(text) == 0.001
+    assert 0.001 <= seconds(text) <= max(0.001, min(left, MAX_TIMEOUT_S))
+    assert seconds(text) == pytest.approx(min(left, MAX_TIMEOUT_S), abs=0.002)
+    # nft reads no number of more than eight digits.
+    assert max(map(len, re.findall(r"\d+", text))) <= 8
 
 
 def test_subjects_for_people() -> None:

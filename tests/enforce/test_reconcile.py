@@ -56,7 +56,7 @@ def test_difference_and_repair() -> None:
     assert (found.stale, found.foreign) == ([at[1]], [at[4]])  # at[5] is about to end by itself
     away, back = repairs(found)
     assert all(key in away for key in ("k1", "k4")) and "k0" not in away + back
-    assert "k2 timeout 92000ms" in back
+    assert "k2 timeout 0d92s0ms" in back
     kept = difference(standing, listed, at=Moment(10.0), inherited={at[4]: 90.0})
     assert kept.foreign == []
 
