@@ -20,30 +20,42 @@ from typing import Any, Final
 
 import numpy as np
 
+from ids_appliance.config import Policy
 from ids_appliance.dashboard.feed import Feed, View
 from ids_appliance.errors import ControlError
-from ids_appliance.gateway.client import Client
-from ids_appliance.gateway.messages import Quarantine
+from ids_appliance.gateway.clocks import Clocks
+from ids_appliance.gateway.keeper import Keeper
+from ids_appliance.policy.kept import snapshot
 from tests.campaigns.drills.ground import Ground
 from tests.campaigns.live_flood import flood
-from tests.dashboard.browser import Browser, Server, missing
+from tests.dashboard.browser import Browser, Server, missing, wait
+from tests.policy.ledgers import World
 
 FIRST: Final = ipaddress.IPv4Address("100.64.0.1")
+HOURS: Final = 20.0
 P95_S: Final = 1.0
 MIB_AN_HOUR: Final = 20.0
 WARM_S: Final = 60.0
 EVERY_S: Final = 2.0
 
 
-def fill(ground: Ground, count: int) -> int:
-    """Cut so many senders off by hand; return how many stand."""
-    with Client(ground.run_dir, orders=True) as client:
-        for n in range(count):
-            try:
-                client.ask(Quarantine(text=str(FIRST + n), for_s=20 * 3600.0))
-            except ControlError as error:
-                raise SystemExit(f"{FIRST + n}: {error}") from error
-    return ground.status().decisions
+def fill(state: Path, count: int) -> None:
+    """Leave so many quarantines for a gateway that starts: it takes them up at once."""
+    world = World(policy=Policy(), now=time.time_ns() - 10**18)
+    for n in range(count):
+        world.ledger.quarantine(str(FIRST + n), HOURS * 3600.0)
+    state.mkdir(mode=0o700)
+    keeper = Keeper(state, clocks=Clocks(monotonic_ns=time.monotonic_ns, wall_ns=time.time_ns))
+    keeper.save(snapshot(world.ledger))
+    keeper.close()
+
+
+def in_kernel(ground: Ground) -> int:
+    """Return how many the kernel has; 0 while the gateway is busy with them."""
+    try:
+        return ground.status().found
+    except ControlError:
+        return 0
 
 
 def campaign(*, minutes: float, blocked: int, pps: int) -> dict[str, Any]:
@@ -51,10 +63,11 @@ def campaign(*, minutes: float, blocked: int, pps: int) -> dict[str, Any]:
     with ExitStack() as stack:
         ground = stack.enter_context(Ground("routed"))
         scratch = Path(stack.enter_context(TemporaryDirectory()))
+        fill(ground.where / "state", blocked)
         ground.start()
-        began = time.monotonic()
-        standing = fill(ground, blocked)
-        print(f"{standing:,} stand after {time.monotonic() - began:.0f} s", flush=True)
+        wait(lambda: in_kernel(ground) >= blocked, "all of them in the kernel")
+        standing = ground.status().decisions
+        print(f"{standing:,} stand", flush=True)
         config = ground.write_config("gateway", ground.where)
         server = stack.enter_context(Server("--config", str(config), log=scratch / "log"))
         browser = stack.enter_context(Browser(server.address))
