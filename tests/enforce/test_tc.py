@@ -225,6 +225,7 @@ def test_a_second_run_changes_nothing(routed: Scene) -> None:
     assert second.counters()["tc_repairs"] == 0
 
 
+@pytest.mark.nightly
 def test_packets_that_offloads_have_joined_are_split(routed: Scene) -> None:
     made = classes(routed, tc=Tc(rates={"wan0": "20 mbit", "lan0": "auto"}))
     routed.net.ip("gw", "link set wan0 mtu 4000")
@@ -275,6 +276,7 @@ def test_removal_leaves_what_was_there(routed: Scene) -> None:
     assert tc(routed, "-j", "qdisc", "show") == before
 
 
+@pytest.mark.nightly
 def test_what_was_taken_away_or_altered_is_put_right(routed: Scene) -> None:
     made = classes(routed)
     good = tc(routed, "-d", "class", "show", "dev", "wan0")
