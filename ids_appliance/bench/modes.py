@@ -30,6 +30,8 @@ class Mode:
     as_gateway: bool = False
     node: Literal["", "appliance", "literal"] = ""
     """Who judges on the node; empty: nobody does."""
+    inline: bool = False
+    """Packets are held in a kernel queue until they have their verdict."""
     timed: bool = False
     """The module is told the model: it measures latency."""
     ring: Ring = Ring()
@@ -74,7 +76,9 @@ MODES: Final = {
         Mode(
             "inline",
             "every packet waits in a kernel queue for its verdict",
-            missing="the inline queue has not landed",
+            _OURS,
+            as_gateway=True,
+            inline=True,
         ),
     )
 }
@@ -216,11 +220,14 @@ def configuration(mode: Mode, model: Path, place: Path) -> str:
         'kind = "always"',
         "[enforce]",
         "enabled = false",
-        'backend = "dry-run"',
+        f"backend = {json.dumps('nftables' if mode.inline else 'dry-run')}",
         # Else the gateway would judge itself what the node does not answer in time.
         "[failure]",
         'on_classifier_down = "open"',
     ]
+    if mode.inline:
+        # Nothing is dropped, and nobody passes beside the queue: every packet is judged.
+        lines += ["[inline]", "enabled = true", 'drop = "decision"', "bypass = false"]
     if mode.node:
         lines += ["[node]", f'addresses = ["{NODE}:{PORTS["appliance"]}"]', "plaintext = true"]
     return "\n".join(lines) + "\n"

@@ -8,9 +8,9 @@ clock, not by gaps: what one call was late is made good by the next. Whoever is 
 achieved; a catch-up burst would otherwise count as the gateway's loss.
 
 On standard output: `ready`, then after any line on standard input the frames, then one JSON object
-with what was sent. trafgen waits between
-two packets, and on a busy machine waits longer than it was told (a quarter of 10,000 packets a
-second, where this one sent all); hping3 sends 10,000 a second at best.
+with what was sent. trafgen waits between two packets, and on a busy machine waits longer than it
+was told (a quarter of 10,000 packets a second, where this one sent all); hping3 sends 10,000 a
+second at best.
 """
 
 import ctypes
