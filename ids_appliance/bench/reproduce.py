@@ -21,8 +21,8 @@ NAMES: Final = ("s1-table2", "s1-table3", "s2", "s3")
 _LANDED: Final = {
     "s1-table3": "Zeek as the trigger, with what it costs the gateway, is in `ids-appliance bench "
     "--live --profile paper` only: it needs a real gateway.",
-    "s2": "Latency a packet end to end in the inline queue has not landed in this command; `ids-appliance "
-    "bench --modes inline` finds the inline mode's highest rate.",
+    "s2": "Latency a packet end to end in the inline queue has not landed in this command; "
+    "`ids-appliance bench --modes inline` finds the inline mode's highest rate.",
 }
 
 
