@@ -106,7 +106,7 @@ def test_the_unit_tests_pass(root: Path, request: pytest.FixtureRequest) -> None
         pytest.skip("there is no wheel to test")
     source = root / "source"
     ours = shutil.ignore_patterns("__pycache__", "*.so")
-    for name in ("tests", "models", "docs", "ext"):
+    for name in ("tests", "models", "docs", "ext", "ansible"):
         shutil.copytree(ROOT / name, source / name, ignore=ours)
     for name in ("pyproject.toml", "setup.py"):
         shutil.copy2(ROOT / name, source)
