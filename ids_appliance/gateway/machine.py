@@ -68,7 +68,7 @@ def examine(wall_s: float) -> Iterator[Finding]:
     yield conntrack()
     yield clock(wall_s, synchronised())
     yield memory(_read("/proc/meminfo"), RESIDENT_KIB)
-    yield Finding("tools", "ok", "no other programs are needed at run time, but for tc with [tc] rates")
+    yield Finding("tools", "ok", "no other programs are needed, but for tc with [tc] rates")
 
 
 def kernel(release: str) -> Finding:
