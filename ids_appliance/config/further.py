@@ -49,8 +49,8 @@ class Repeated(Section, frozen=True, forbid_unknown_fields=True):
     """Connections in a rule window from which on it fires."""
     slow_count: Count = 50
     """The same over slow_scan.window_s."""
-    alone: bool = True
-    """Whether the rule alone limits the sender."""
+    alone: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 100
+    """As slow_count, from which on the rule alone limits the sender; 0: never."""
 
 
 class ArpSweep(Section, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ import ipaddress
 
 from ids_appliance._screen import Screen
 from ids_appliance.config import Trigger
-from ids_appliance.config.further import Convicting, Rate
+from ids_appliance.config.further import Convicting, Rate, Repeated
 from ids_appliance.errors import ConfigError
 from ids_appliance.types import TriggerEvent
 
@@ -51,7 +51,7 @@ def settings(trigger: Trigger) -> dict[str, float]:
     def rate(rule: Rate | Convicting) -> int:
         return count(rule.count, rule.enabled)
 
-    def alone(rule: Convicting) -> int:
+    def alone(rule: Convicting | Repeated) -> int:
         if 0 < rule.alone < rule.count:
             raise ValueError("a rule convicts at its count or above: alone is less than count")
         return rule.alone if embedded and rule.enabled else 0
@@ -91,8 +91,8 @@ def settings(trigger: Trigger) -> dict[str, float]:
         "udp_exchanges": rate(trigger.udp_exchanges),
         "arp_sweep": count(trigger.arp_sweep.targets, trigger.arp_sweep.enabled),
         "arp_insistence": count(trigger.arp_insistence.replies, trigger.arp_insistence.enabled),
-        "repeated_alone": count(repeated.count, repeated.enabled and repeated.alone),
-        "slow_repeated_alone": count(repeated.slow_count, repeated.enabled and repeated.alone),
+        "repeated_alone": alone(repeated),
+        "slow_repeated_alone": alone(repeated),
         "udp_exchanges_alone": alone(trigger.udp_exchanges),
         "icmp_alone": alone(trigger.icmp_rate),
         "unsolicited_alone": alone(trigger.unsolicited_answers),

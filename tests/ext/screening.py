@@ -51,7 +51,7 @@ EVERYTHING = embedded.settings(
         unsolicited_answers=Convicting(enabled=True, count=5, alone=5),
         failed_connections=Convicting(enabled=True, count=2, alone=3),
         udp_exchanges=Convicting(enabled=True, count=4, alone=6),
-        repeated_connections=Repeated(count=3, slow_count=5),
+        repeated_connections=Repeated(count=3, slow_count=5, alone=7),
         arp_sweep=ArpSweep(targets=4),
         arp_insistence=ArpInsistence(replies=3),
     )

@@ -45,17 +45,30 @@ def connections(count: int, at_s: float, *, every_s: float, answer: int = SYN) -
     return frames
 
 
-def test_twenty_connections_to_one_port_in_a_window_convict() -> None:
-    assert convicted(Screen(SHIPPED), connections(19, 10, every_s=0.1)) == []
-    (event,) = convicted(Screen(SHIPPED), connections(20, 10, every_s=0.1))
-    assert (event[0], event[3], event[4]) == ("repeated_connections", 39, name(MAC))
+def repeated(frames: list[Sent]) -> list[Event]:
+    return [e for e in fired(Screen(SHIPPED), frames) if e[0] == "repeated_connections"]
+
+
+def test_connections_to_one_port_are_looked_at_from_twenty_in_a_window_on() -> None:
+    assert repeated(connections(19, 10, every_s=0.1)) == []
+    (event,) = repeated(connections(20, 10, every_s=0.1))
+    assert (event[3], event[4], event[6]) == (39, name(MAC), False)
     assert event[5].startswith("20 in 1.9 s: ") and event[5].endswith("-> 192.0.2.2:80/tcp")
 
 
-def test_so_do_fifty_in_a_minute() -> None:
-    assert convicted(Screen(SHIPPED), connections(49, 60, every_s=1)) == []
-    (event,) = convicted(Screen(SHIPPED), connections(50, 60, every_s=1))
-    assert event[0] == "repeated_connections" and event[2] == 109 * S
+def test_and_from_fifty_in_a_minute_on() -> None:
+    assert repeated(connections(49, 60, every_s=1)) == []
+    (event,) = repeated(connections(50, 60, every_s=1))
+    assert event[2] == 109 * S and not event[6]
+
+
+def test_a_hundred_in_a_minute_convict() -> None:
+    # Whoever asks once a second, without keeping a connection, stays far below.
+    assert convicted(Screen(SHIPPED), connections(99, 60, every_s=0.5)) == []
+    (event,) = convicted(Screen(SHIPPED), connections(100, 60, every_s=0.5))
+    assert event[0] == "repeated_connections" and event[2] == round(109.5 * S)
+    (event,) = convicted(Screen(SHIPPED), connections(100, 60, every_s=0.01))
+    assert event[2] == round(60.99 * S)
 
 
 def test_what_is_refused_repeats_nothing() -> None:
