@@ -13,6 +13,13 @@ from ids_appliance.gateway.client import Client
 Event = dict[str, Any]
 MANY: Final = 2000
 """The latest events asked for at first: all since the start, as the demo begins with it."""
+SOONER: Final = {
+    "dos": ("failed_connections",),
+    "port_scan": ("slow_scan",),
+    "mirai": ("slow_scan", "arp_sweep"),
+    "arp_spoof": ("arp_insistence",),
+}
+"""Published rule -> further rules that may see the same first."""
 
 
 def time_of(event: Event) -> int:
@@ -126,9 +133,10 @@ def story(
     """Put an act's events together.
 
     culprit: whether an event's decision is about the attacker. opens: rules that the act should
-    set off; empty: any.
+    set off, they or what sees the same SOONER; empty: any.
     """
     found = Story()
+    expected = {*opens, *(rule for name in opens for rule in SOONER.get(name, ()))}
     opened: dict[int, int] = {}
     for event in events:
         kind = event["event_type"]
@@ -137,7 +145,7 @@ def story(
         if kind == "trigger":
             rule = what["rule"]
             found.rules[rule] = found.rules.get(rule, 0) + 1
-            if found.trigger_ns is None and (not opens or rule in opens):
+            if found.trigger_ns is None and (not opens or rule in expected):
                 found.trigger_ns = time_ns
         elif kind == "window" and what["state"] == "opened":
             opened[what["id"]] = time_ns

@@ -58,6 +58,15 @@ def test_an_attack_from_trigger_to_close() -> None:
     assert found.total("packets") == 900 and not found.open_ids
 
 
+def test_a_further_rule_may_see_the_same_sooner() -> None:
+    events = [
+        event(0.5, "trigger", {"rule": "arp_sweep", "detail": "something else"}),
+        event(1.0, "trigger", {"rule": "slow_scan", "detail": "8 ports"}),
+        event(2.0, "trigger", {"rule": "port_scan", "detail": "20 ports"}),
+    ]
+    assert story(events, culprit=by_bot, opens=["port_scan"]).trigger_ns == ZERO + 10**9
+
+
 def test_whoever_else_is_decided_about_is_accused_once() -> None:
     events = [
         decided(1, "phone", src_mac="02:00:00:00:00:11"),
