@@ -3,9 +3,9 @@
     python -m tests.bench.rules [--data DIR] [--jobs 2]
 
 Every rule counts with a threshold of one; the highest count that a sender ever reaches in a window
-is compared with the count that ships. Origins fall into two halves by a digest of their name: the
-tuning half is the one that counts were chosen on, by its ordinary senders; what the other half's
-ordinary senders reach was not looked at before. docs/evaluation.md has the table.
+is compared with the count that ships. Origins fall into two halves by a digest of their name, to
+show how much the highest count depends on whom one has seen; counts were chosen with all of them in
+view. docs/evaluation.md has the table.
 """
 
 import argparse
@@ -67,8 +67,8 @@ class Seen:
     others: set[bytes] = field(default_factory=set)
 
     @property
-    def tuning(self) -> bool:
-        """Whether its origin is in the half that counts were chosen on."""
+    def first_half(self) -> bool:
+        """Whether its origin is in the first half."""
         return hashlib.sha256(self.entry.group.encode()).digest()[0] % 2 == 0
 
 
@@ -142,8 +142,8 @@ def row(name: str, captures: list[Seen]) -> str:
     counts = [SHIPPED[setting], SHIPPED[alone] if alone else 0]
     shown = [f"{count:,}" if count else "-" for count in counts]
     tops = []
-    for tuning in (True, False):
-        part = [one for one in captures if one.tuning is tuning]
+    for first in (True, False):
+        part = [one for one in captures if one.first_half is first]
         ordinary = [(one, one.others - one.attackers) for one in part]
         tops_of = [[one.peaks.get((name, who), 0) for who in whom] for one, whom in ordinary]
         highest = sorted((max(peaks, default=0) for peaks in tops_of), reverse=True)
@@ -167,12 +167,12 @@ def main() -> None:
     entries = [one for one in read_labels(chosen.data / "labels.json") if one.kind == "pcap"]
     with ProcessPoolExecutor(chosen.jobs) as pool:
         captures = list(pool.map(partial(watch, data=chosen.data), entries, chunksize=8))
-    for tuning in (True, False):
-        part = [one for one in captures if one.tuning is tuning]
+    for first in (True, False):
+        part = [one for one in captures if one.first_half is first]
         senders = sum(len(one.others - one.attackers) for one in part)
-        half = "tuning" if tuning else "other"
+        half = "one" if first else "other"
         print(f"{half} half: {len({one.entry.group for one in part})} origins, {senders} ordinary")
-    print("| rule | looks at | alone at | tuning half, ordinary | other half | attacks (origins) |")
+    print("| rule | looks at | alone at | one half, ordinary | other half | attacks (origins) |")
     print("|---|---|---|---|---|---|")
     for name in WATCHED:
         print(row(name, captures))
