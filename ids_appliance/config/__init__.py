@@ -114,9 +114,9 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """Connections that one source holds open to one server without sending."""
     unsolicited_answers: Convicting = Convicting(enabled=True, count=50, alone=500)
     """Answers to one victim that nobody asked for."""
-    failed_connections: Convicting = Convicting(enabled=True, count=50, alone=150)
+    failed_connections: Convicting = Convicting(enabled=True, count=50)
     """Failed connections of one source to one port of one host; alone: those that nobody refused
-    or answered."""
+    or answered, which a device that insists makes as well."""
     udp_exchanges: Convicting = Convicting(enabled=True, count=200, alone=500)
     """UDP exchanges that one source begins."""
     repeated_connections: Repeated = Repeated()

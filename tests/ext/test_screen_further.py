@@ -76,11 +76,12 @@ def test_what_is_refused_repeats_nothing() -> None:
     assert convicted(Screen(SHIPPED), connections(2000, 10, every_s=0.002, answer=RST)) == []
 
 
-def test_a_flood_of_connections_that_nobody_answers_convicts() -> None:
-    screen = Screen(SHIPPED)
+def test_a_flood_of_connections_that_nobody_answers_convicts_where_it_is_set_to() -> None:
+    strict = SHIPPED | {"failed_alone": 150}
+    screen = Screen(strict)
     run(screen, syns(149))
     assert [e for e in screen.expire(14 * S) if e[6]] == []
-    screen = Screen(SHIPPED)
+    screen = Screen(strict)
     run(screen, syns(150))
     (event,) = [e for e in screen.expire(14 * S) if e[6]]
     assert event[0] == "failed_connections" and event[4] == name(MAC)
