@@ -112,9 +112,9 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """ICMP packets to one victim, errors and echo replies aside."""
     idle_connections: Rate = Rate(count=200)
     """Connections that one source holds open to one server without sending."""
-    unsolicited_answers: Convicting = Convicting(enabled=True, count=50, alone=500)
+    unsolicited_answers: Convicting = Convicting(count=50)
     """Answers to one victim that nobody asked for."""
-    failed_connections: Convicting = Convicting(enabled=True, count=50)
+    failed_connections: Convicting = Convicting(count=50)
     """Failed connections of one source to one port of one host; alone: those that nobody refused
     or answered, which a device that insists makes as well."""
     udp_exchanges: Convicting = Convicting(enabled=True, count=200, alone=500)

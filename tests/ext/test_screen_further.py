@@ -29,6 +29,13 @@ from tests.ext.test_screen import (
 from tests.ext.traffic import Sent
 
 SHIPPED = embedded.settings(Trigger())
+STRICT = SHIPPED | {
+    "failed_connections": 50,
+    "failed_alone": 150,
+    "unsolicited_answers": 50,
+    "unsolicited_alone": 500,
+}
+"""With the two rules that are off unless somebody switches them on."""
 
 
 def convicted(screen: Screen, frames: list[Sent]) -> list[Event]:
@@ -77,11 +84,10 @@ def test_what_is_refused_repeats_nothing() -> None:
 
 
 def test_a_flood_of_connections_that_nobody_answers_convicts_where_it_is_set_to() -> None:
-    strict = SHIPPED | {"failed_alone": 150}
-    screen = Screen(strict)
+    screen = Screen(STRICT)
     run(screen, syns(149))
     assert [e for e in screen.expire(14 * S) if e[6]] == []
-    screen = Screen(strict)
+    screen = Screen(STRICT)
     run(screen, syns(150))
     (event,) = [e for e in screen.expire(14 * S) if e[6]]
     assert event[0] == "failed_connections" and event[4] == name(MAC)
@@ -105,7 +111,7 @@ def test_errors_are_answers_and_flood_nobody() -> None:
 
 def test_answers_to_nothing_convict_who_sends_most_of_them() -> None:
     frames = [segment((ADDRESS, OTHER), (80, 1000 + i), SYN | ACK, 10) for i in range(500)]
-    assert [(e[0], e[3], e[6]) for e in fired(Screen(SHIPPED), frames)] == [
+    assert [(e[0], e[3], e[6]) for e in fired(Screen(STRICT), frames)] == [
         ("unsolicited_answers", 49, False),
         ("unsolicited_answers", 499, True),
     ]
@@ -113,7 +119,7 @@ def test_answers_to_nothing_convict_who_sends_most_of_them() -> None:
 
 @pytest.mark.parametrize("flags", [0, ACK])
 def test_the_victim_of_a_scan_goes_on_answering_when_the_scanner_is_contained(flags: int) -> None:
-    screen = Screen(SHIPPED)
+    screen = Screen(STRICT)
     screen.contain(np.frombuffer(name(MAC), SENDER))
     frames = []
     for i in range(600):

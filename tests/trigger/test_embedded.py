@@ -33,13 +33,12 @@ def test_every_setting_of_the_screen_has_its_number() -> None:
 def test_further_rules_are_on_where_they_earn_it() -> None:
     numbers = embedded.settings(Trigger())
     off = {"connection_rate", "udp_rate", "idle_connections"}
+    off |= {"unsolicited_answers", "failed_connections"}
     assert {name for name in off if numbers[name]} == set()
     earning = {"repeated_connections", "slow_repeated", "udp_exchanges", "icmp_rate"}
     earning |= {
         "slow_ports",
         "slow_hosts",
-        "unsolicited_answers",
-        "failed_connections",
         "arp_sweep",
         "arp_insistence",
     }
