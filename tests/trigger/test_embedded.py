@@ -32,20 +32,15 @@ def test_every_setting_of_the_screen_has_its_number() -> None:
 
 def test_further_rules_are_on_where_they_earn_it() -> None:
     numbers = embedded.settings(Trigger())
-    off = {"connection_rate", "udp_rate", "idle_connections"}
+    off = {"connection_rate", "udp_rate", "idle_connections", "slow_ports", "slow_hosts"}
     off |= {"unsolicited_answers", "failed_connections"}
     assert {name for name in off if numbers[name]} == set()
-    earning = {"repeated_connections", "slow_repeated", "udp_exchanges", "icmp_rate"}
-    earning |= {
-        "slow_ports",
-        "slow_hosts",
-        "arp_sweep",
-        "arp_insistence",
-    }
+    earning = {"repeated_connections", "slow_repeated", "repeated_alone", "slow_repeated_alone"}
+    earning |= {"udp_exchanges", "icmp_rate", "arp_sweep", "arp_insistence"}
     assert all(numbers[name] for name in earning)
-    changed = Trigger(slow_scan=Slow(enabled=False), udp_rate=Rate(enabled=True, count=7))
+    changed = Trigger(slow_scan=Slow(enabled=True), udp_rate=Rate(enabled=True, count=7))
     numbers = embedded.settings(changed)
-    assert (numbers["slow_ports"], numbers["slow_hosts"], numbers["udp_rate"]) == (0, 0, 7)
+    assert (numbers["slow_ports"], numbers["slow_hosts"], numbers["udp_rate"]) == (8, 64, 7)
 
 
 def test_the_published_profile_has_the_four_rules_alone(tmp_path: Path) -> None:
