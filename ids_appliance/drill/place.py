@@ -11,6 +11,7 @@ sends.
 
 import ipaddress
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -68,7 +69,11 @@ class Place:
     def remove(self) -> bool:
         """Take it away with whatever lives in it; return whether there was one."""
         there = {self.attacker, self.victim} & present()
-        remove(there)  # the ports go with their other ends
+        for port in sorted(there):
+            # With a namespace the kernel takes them away later, and their names stay taken.
+            with suppress(LabError, OSError):
+                run("ip", "link", "delete", port)
+        remove(there)
         try:
             run("nft", "delete", "table", "netdev", self.name)
         except (LabError, OSError):

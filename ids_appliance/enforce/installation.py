@@ -53,11 +53,14 @@ class Installation:
         self._dropped_before: Mapping[str, tuple[int, int]] = {}
         self._counters_due = 0.0
 
-    def capture(self, names: Sequence[str], *, above: Sequence[str]) -> None:
-        """Take other ports from the next `make` on. Raises EnforceError for an unusable name."""
+    def capture(self, names: Sequence[str], *, above: Sequence[str]) -> bool:
+        """Take other ports from the next `make` on; return whether they are others than before.
+        Raises EnforceError for an unusable name."""
         for name in (*names, *above):
             quoted(name)
+        before = self.names, self._above
         self.names, self._above = tuple(names), tuple(above)
+        return before != (self.names, self._above)
 
     def preflight(self) -> Owner | None:
         """Return whose tables are there, if anybody's. Raises EnforceError, PermissionMissing: the

@@ -119,8 +119,8 @@ class NftEnforcer:
     def set_interfaces(self, names: Sequence[str], *, above: Sequence[str] = ()) -> None:
         """Capture other ports from now on; names may be absent for now."""
         with self._lock:
-            self._there.capture(names, above=above)
-            if self._open:
+            changed = self._there.capture(names, above=above)
+            if self._open and (changed or not self._there.ports_stand()):
                 self._make()
 
     def set_classes(self, names: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ def test_a_port_scan_is_contained(tmp_path: Path) -> None:
             player = Player(lab, stage, clock=time.time_ns, folder=tmp_path / "acts", mib=10)
             one = player.play(act, window_s=WINDOW_S, say=lambda kind, line: None)
             assert stage.ask(AskDecisions()) == [], "everybody is free again"
-            lab.run("bot", "ping", "-c", "1", "-W", "20", lab.address("dev02"))
+            lab.run("bot", "ping", "-c", "1", "-w", "20", lab.address("dev02"))  # until one comes
         host, known = identity(lab), names(lab)
     result = judge(one, baseline=one.figures.goodput, true_mac=b"")
     late = [one for one in result.failures if one.startswith(LATE)]
