@@ -11,6 +11,7 @@ import pytest
 
 from ids_appliance.config import Enforce
 from ids_appliance.enforce.elements import TABLES, Place
+from ids_appliance.enforce.generation import generation
 from ids_appliance.enforce.intention import Standing
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.enforce.reconcile import Moment, difference, repairs
@@ -141,6 +142,15 @@ class TestTheKernel:
         with routed.net.inside("gw"):
             enforcer.release([bad])
         assert answered(routed.net, "bad", "192.0.2.2")
+
+    def test_the_same_ports_again_change_nothing(self, routed: Scene) -> None:
+        enforcer = routed.enforcer()
+        with routed.net.inside("gw"):
+            before = generation()
+            enforcer.set_interfaces(["lan0", "lan1"])
+            assert generation() == before
+            enforcer.set_interfaces(["lan0"])
+            assert generation() != before
 
     def test_a_bad_element_costs_itself_only(self, routed: Scene) -> None:
         enforcer = routed.enforcer()
