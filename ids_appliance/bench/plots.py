@@ -5,18 +5,15 @@ from typing import Any, Final
 
 from ids_appliance.bench import published
 from ids_appliance.bench.document import Document, rates
+from ids_appliance.telemetry.pictures import drawing, save
 
 _COLOURS: Final = ("#8a817c", "#bcb8b1", "#4c78a8", "#54a24b", "#e45756", "#f2cf5b", "#b279a2")
 
 
 def draw(told: Document, folder: Path) -> list[str]:
     """Draw everything into a folder; return the files' names, none without matplotlib."""
-    try:
-        import matplotlib  # noqa: PLC0415 - an extra; the benchmark works without
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot  # noqa: PLC0415
-    except ImportError:
+    pyplot = drawing()
+    if pyplot is None:
         return []
     made = []
     if told["found"]:
@@ -51,8 +48,7 @@ def _rates(pyplot: Any, told: Document, path: Path) -> None:
     ax.set_xticks(range(len(mixes)), mixes, fontsize=8)
     ax.set_ylabel("kpps without loss (log)")
     ax.legend(fontsize=8, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(pyplot, figure, path)
 
 
 def _processor(pyplot: Any, told: Document, path: Path) -> None:
@@ -65,5 +61,4 @@ def _processor(pyplot: Any, told: Document, path: Path) -> None:
     ax.tick_params(axis="y", labelsize=7)
     ax.invert_yaxis()
     ax.set_xlabel("CPU of the gateway's process, % of one core")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save(pyplot, figure, path)
