@@ -1,12 +1,14 @@
 """Steps and results in, losses, ratios and the page out."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from ids_appliance.bench.document import document, quartiles, rates, ratios
 from ids_appliance.bench.modes import MODES
 from ids_appliance.bench.plan import Run, Thoroughness
+from ids_appliance.bench.plots import draw
 from ids_appliance.bench.report import report
 from ids_appliance.bench.search import Verdict
 from ids_appliance.bench.sender import Sent
@@ -132,3 +134,10 @@ def test_quartiles_of_few():
     assert quartiles([]) is None
     assert quartiles([3.0]).median == 3.0
     assert quartiles([1.0, 2.0, 3.0, 4.0, 5.0]).low == 2.0
+
+
+def test_it_is_drawn(told, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    made = draw(told, tmp_path)
+    assert made == ["rates.png", "processor.png"]
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in made)
