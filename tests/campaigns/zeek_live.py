@@ -4,13 +4,14 @@
 
 In the lab (routed) an outsider floods a device with SYNs from random addresses, as fast as the
 machine does or at `--pps`, once at a gateway with `trigger.kind = "zeek"` and Zeek behind the
-bounded mirror, once at one with "embedded". Shown: what arrived, Zeek's CPU, memory and losses,
-what the mirror copied and held back, the time from the first packet to each trigger. Needs root and
-a `zeek` (8.0 or later); exit code 1 where a flood opened no window, or something was held back and
-nobody said so.
+bounded mirror, once at one with "embedded". Shown: what was sent, what arrived and what was
+forwarded, Zeek's CPU, memory and losses, what the mirror copied and held back, the time from the
+first packet to each trigger. Needs root and a `zeek` (8.0 or later); exit code 1 where a flood
+opened no window, the mirror copied more than it may, or held something back and nobody said so.
 """
 
 import argparse
+import ipaddress
 import json
 import os
 import re
@@ -21,11 +22,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
+from ids_appliance.bench import mixes
+from ids_appliance.bench.mixes import Pool
 from ids_appliance.config import Config, Zeek
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.gateway import mirror
@@ -41,6 +47,11 @@ SCRIPTS = (
 PORT = 81
 VICTIM = "dev01"
 START_S = 60.0
+MAX_FRAMES = 1_000_000
+"""Of a pool; after so many the same come again."""
+UNBOUNDED_PPS = 2_000_000
+SLACK_S = 1.0
+"""Before a flood's first packet is seen, the mirror's counter has been read."""
 
 
 @contextmanager
@@ -85,30 +96,66 @@ def _inside(lab: Lab, call: Any, *arguments: Any) -> Any:
         return call(*arguments)
 
 
-def flood(lab: Lab, where: Path, *, pps: int, seconds: float) -> float:
-    """Start a SYN flood from random addresses; return when its first packet arrived (epoch)."""
-    hop = lab.next_hop_mac("outsider", VICTIM).hex(":")
-    target = lab.address(VICTIM)
-    (where / "flood.cfg").write_text(
-        f"{{ eth(da={hop}, sa={lab.mac('outsider').hex(':')}), "
-        f"ipv4(ttl=64, id=drnd(), sa=drnd(), da={target}), tcp(sp=drnd(), dp={PORT}, syn) }}\n"
-    )
-    wanted = bytes(int(part) for part in target.split("."))
+def syns(lab: Lab, frames: int) -> Pool:
+    """SYNs to the victim from random addresses and ports, as the gateway's connection tracking
+    wants them: one whose checksum is wrong is no connection to it."""
+    data, ends = mixes.syn_spoofed(np.random.default_rng(0), frames)
+    mixes.address((data, ends), lab.next_hop_mac("outsider", VICTIM), lab.mac("outsider"))
+    table = data.reshape(frames, -1)
+    table[:, 30:34] = list(ipaddress.ip_address(lab.address(VICTIM)).packed)
+    table[:, 36:38] = list(PORT.to_bytes(2, "big"))
+    words = table.view(">u2")
+    header, segment = words[:, 7:17], words[:, 17:27]
+    for part, at, more in ((header, 5, ()), (segment, 8, (*range(13, 17),))):
+        part[:, at] = 0
+        total = part.sum(axis=1, dtype=np.uint32) + words[:, more].sum(axis=1, dtype=np.uint32)
+        total += np.uint32(6 + 20) if more else np.uint32(0)  # protocol and length (RFC 9293)
+        for _ in range(2):
+            total = (total & 0xFFFF) + (total >> 16)
+        part[:, at] = 0xFFFF - total
+    return data, ends
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """A sender at work."""
+
+    process: subprocess.Popen[Any]
+    start: float
+    """When its first packet arrived (epoch)."""
+
+    def sent(self, within_s: float) -> int:
+        """Wait for its end; return the packets that it has sent."""
+        said, _ = self.process.communicate(timeout=within_s)
+        return int(json.loads(said)["packets"])
+
+
+def flood(lab: Lab, where: Path, *, pps: int, seconds: float) -> Flood:
+    """Start a SYN flood from random addresses (pps 0: as fast as it goes)."""
+    data, ends = syns(lab, min(MAX_FRAMES, int((pps or MAX_FRAMES) * seconds)))
+    np.savez(where / "syns.npz", data=data, ends=ends)
+    wanted = data[30:34].tobytes()
+    words = [sys.executable, "-m", "ids_appliance.bench.sender", "eth0"]
+    words += [str(where / "syns.npz"), str(pps or UNBOUNDED_PPS), str(seconds)]
+    with (where / "sender").open("wb") as errors:
+        process = lab.popen(
+            "outsider", words, limit_s=seconds + START_S,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+        )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    if process.stdout.readline() != b"ready\n":
+        raise SystemExit(f"no flood: {(where / 'sender').read_text()}")
     with lab.packet_socket("gw", lab.port("outsider")) as seen:
-        words = ["trafgen", "-c", str(where / "flood.cfg"), "-o", "eth0", "-P", "1", "-C"]
-        # Its own clock does not keep more than some 20,000 a second.
-        words += ["-b", f"{pps}pps", "-n", str(int(pps * seconds))] if pps else []
-        with (where / "trafgen").open("wb") as out:
-            # It ends by the clock where the machine does not reach the rate.
-            lab.popen("outsider", words, limit_s=seconds, stdout=out, stderr=out)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not select.select([seen], [], [], 1.0)[0]:
                 continue
             frame = seen.recv(64)
             if frame[23:24] == b"\x06" and frame[30:34] == wanted and frame[36:38] == b"\0Q":
-                return time.time_ns() / 1e9
-    raise SystemExit(f"no flood: {(where / 'trafgen').read_text()}")
+                return Flood(process, time.time_ns() / 1e9)
+    raise SystemExit("no packet of the flood has arrived")
 
 
 def triggers(path: Path, start: float) -> dict[str, float]:
@@ -131,10 +178,10 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def received(lab: Lab) -> int:
-    """Return the frames that have come from outside."""
-    shown = lab.run("gw", "ip", "-s", "-j", "link", "show", "dev", lab.port("outsider"))
-    return int(json.loads(shown)[0]["stats64"]["rx"]["packets"])
+def passed(lab: Lab, interface: str, way: str) -> int:
+    """Return the frames that the gateway has received ("rx") or sent ("tx") there."""
+    shown = lab.run("gw", "ip", "-s", "-j", "link", "show", "dev", interface)
+    return int(json.loads(shown)[0]["stats64"][way]["packets"])
 
 
 def held_back() -> dict[str, int]:
@@ -157,26 +204,36 @@ def passage(kind: str, *, pps: int, seconds: float, mirror_pps: int = 5_000) -> 
             zeek = stack.enter_context(behind_the_mirror(lab, where / "zeek", mirror_pps))
         process = stack.enter_context(running(lab, where, settings, mode="gateway-only"))
         _await_zeek(where, kind)
-        before, used, ours = received(lab), cpu_s(zeek.pid) if zeek else 0.0, cpu_s(process.pid)
-        start = flood(lab, where, pps=pps, seconds=seconds)
-        time.sleep(max(0.0, start + seconds - time.time_ns() / 1e9))
-        arrived = received(lab) - before
+        outside, inside = lab.port("outsider"), lab.port(VICTIM)
+        before = passed(lab, outside, "rx"), passed(lab, inside, "tx")
+        copied = _inside(lab, held_back)["copied"] if zeek else 0
+        used, ours = cpu_s(zeek.pid) if zeek else 0.0, cpu_s(process.pid)
+        under_way = flood(lab, where, pps=pps, seconds=seconds)
+        start = under_way.start
+        sent = under_way.sent(seconds + START_S)
+        took_s = time.time_ns() / 1e9 - start
         result: dict[str, Any] = {
             "kind": kind,
-            "arrived": arrived,
-            "pps": round(arrived / seconds),
-            "gateway_cpu": round((cpu_s(process.pid) - ours) / seconds, 3),
+            "seconds": round(took_s, 2),
+            "sent": sent,
+            "arrived": passed(lab, outside, "rx") - before[0],
+            "forwarded": passed(lab, inside, "tx") - before[1],
+            "gateway_cpu": round((cpu_s(process.pid) - ours) / took_s, 3),
         }
+        result["arrived_pps"] = round(result["arrived"] / took_s)
         if zeek is not None:
             counters = status(where).counters
             result |= {
-                "zeek_cpu": round((cpu_s(zeek.pid) - used) / seconds, 3),
+                "zeek_cpu": round((cpu_s(zeek.pid) - used) / took_s, 3),
                 "zeek_resident_kib": resident_kib(zeek.pid),
                 "zeek_alive": zeek.poll() is None and bool(counters["zeek_alive"]),
                 "zeek_packets": counters["zeek_packets"],
                 "zeek_lost": counters["zeek_lost"],
                 **_inside(lab, held_back),
             }
+            now_s = time.time_ns() / 1e9 - start
+            result["copied"] -= copied
+            result["may_copy"] = round(mirror_pps * (now_s + SLACK_S)) + Zeek().mirror_burst
         # What was under way at the flood's end: a sign of life comes once a second.
         time.sleep(2.0)
         result["windows"] = status(where).windows
@@ -199,6 +256,8 @@ def wrong(result: dict[str, Any]) -> list[str]:
         return found
     if not result["zeek_alive"]:
         found.append("Zeek is gone")
+    if result["copied"] > result["may_copy"]:
+        found.append("the mirror has copied more than its limit allows")
     if result["limited"] and "overflow (Zeek)" not in result["trigger_s"]:
         found.append("the mirror held packets back and Zeek did not say so")
     return found
