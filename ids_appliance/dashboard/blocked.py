@@ -1,7 +1,6 @@
 """One page of decisions in, a list with a button each out; what is clicked becomes an order."""
 
 from collections.abc import Callable
-from typing import Final
 
 import streamlit as st
 
@@ -11,13 +10,12 @@ from ids_appliance.dashboard.words import plain
 from ids_appliance.gateway.actions import DecisionInfo
 
 Release = Callable[[DecisionInfo], None]
-WIDTHS: Final = (5, 3, 6, 2)
 
 
-def view() -> View:
-    """Return which decisions are looked at, by the fields of this page."""
-    find = str(st.session_state.get("find", ""))[:200]
-    return View(int(st.session_state.get("offset", 0)), plain(find, 200).strip())
+def view(*, windows: bool = False, events: bool = False) -> View:
+    """Return what is looked at, by the fields of this page; windows, events: these as well."""
+    find = plain(str(st.session_state.get("find", ""))[:200], 200).strip()
+    return View(int(st.session_state.get("offset", 0)), find, windows, events)
 
 
 def blocked(reading: Reading, release: Release) -> None:
@@ -37,19 +35,22 @@ def blocked(reading: Reading, release: Release) -> None:
     if not page.rows:
         st.info("Nobody is blocked." if not page.total else "Nobody here: not found.")
     for decision in page.rows:
-        with st.container(border=True):
-            sender, done, reason, button = st.columns(WIDTHS, vertical_alignment="center")
-            label = "DRILL · " if decision.drill else ""
-            sender.text(f"{label}{tables.who(decision)}")
-            done.text(f"{tables.what(decision)}\n{tables.spans(decision, page.now_ns)}")
-            reason.text(plain(decision.reason))
-            button.button(
+        # Three elements a row: a browser draws all of them anew every two seconds.
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.text(_row(decision, page.now_ns), width="stretch")
+            st.button(
                 "Release",
                 key=f"release-{decision.number}",
                 on_click=release,
                 args=(decision,),
             )
     _pager(reading)
+
+
+def _row(decision: DecisionInfo, now_ns: int) -> str:
+    label = "DRILL · " if decision.drill else ""
+    done = f"{tables.what(decision)}, {tables.spans(decision, now_ns)}"
+    return f"{label}{tables.who(decision)}\n{done}\n{plain(decision.reason)}"
 
 
 def _pager(reading: Reading) -> None:

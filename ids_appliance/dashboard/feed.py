@@ -27,10 +27,13 @@ DEADLINE_S: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Which decisions somebody looks at."""
+    """What somebody looks at; only that is asked for."""
 
     offset: int = 0
+    """Of the decisions."""
     find: str = ""
+    windows: bool = False
+    events: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,9 @@ class Reading:
     status: Status
     page: DecisionPage
     windows: tuple[WindowInfo, ...]
-    """The latest first."""
+    """The latest first; none where nobody looks at them."""
     events: tuple[dict[str, Any], ...]
-    """The oldest first."""
+    """The oldest first; none where nobody looks at them."""
     samples: tuple[Sample, ...]
     """The oldest first; all of one run of the gateway."""
     took_s: float
@@ -69,11 +72,13 @@ class Feed:
         self._lock = threading.Lock()
         self._samples: deque[Sample] = deque(maxlen=LATEST)
         self._pid = 0
+        self._status: tuple[float, Status] | None = None
         self._readings: OrderedDict[View, tuple[float, Reading]] = OrderedDict()
 
     def forget(self) -> None:
         """Ask again next time: something was ordered."""
         with self._lock:
+            self._status = None
             self._readings.clear()
 
     def read(self, view: View) -> Reading:
@@ -92,15 +97,10 @@ class Feed:
 
     def _ask(self, view: View, now: float) -> Reading:
         with Client(self._run_dir, deadline_s=DEADLINE_S) as client:
-            status = client.ask(AskStatus())
+            status = self._present(client, now)
             page = client.ask(AskPage(n=ROWS, offset=view.offset, find=view.find))
-            windows = client.ask(AskWindows(n=WINDOWS))
-            events = client.ask(AskEvents(n=EVENTS))
-        if status.pid != self._pid:  # another run counts from zero
-            self._samples.clear()
-            self._pid = status.pid
-        if not self._samples or now - self._samples[-1].at_s >= self._fresh_s / 2:
-            self._samples.append(Sample(now, status.counters))
+            windows = client.ask(AskWindows(n=WINDOWS)) if view.windows else ()
+            events = client.ask(AskEvents(n=EVENTS)) if view.events else ()
         return Reading(
             status=status,
             page=page,
@@ -109,6 +109,19 @@ class Feed:
             samples=tuple(self._samples),
             took_s=self._clock() - now,
         )
+
+    def _present(self, client: Client, now: float) -> Status:
+        """Return the status; who turns a page does not ask for it again while it is fresh."""
+        if self._status is not None and now - self._status[0] < self._fresh_s:
+            return self._status[1]
+        status = client.ask(AskStatus())
+        if status.pid != self._pid:  # another run counts from zero
+            self._samples.clear()
+            self._pid = status.pid
+        if not self._samples or now - self._samples[-1].at_s >= self._fresh_s / 2:
+            self._samples.append(Sample(now, status.counters))
+        self._status = (now, status)
+        return status
 
 
 def rates(samples: tuple[Sample, ...], names: dict[str, str]) -> list[dict[str, Any]]:

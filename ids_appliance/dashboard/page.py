@@ -27,6 +27,7 @@ PANELS: Final = (
     "Model",
     "Drills",
 )
+WITH_WINDOWS: Final = ("Windows", "Votes")
 SAID_S: Final = 30.0
 """For so long the page says what came of an order."""
 
@@ -65,7 +66,8 @@ def page(settings: Settings) -> None:
     @st.fragment(run_every=settings.refresh_s)
     def live() -> None:
         try:
-            reading = feed.read(blocked.view())
+            looked_at = {"windows": chosen in WITH_WINDOWS, "events": chosen == "Overview"}
+            reading = feed.read(blocked.view(**looked_at))
         except IdsError as error:
             st.error(literal(str(error)))
             return

@@ -58,7 +58,7 @@ def in_kernel(ground: Ground) -> int:
         return 0
 
 
-def campaign(*, minutes: float, blocked: int, pps: int) -> dict[str, Any]:
+def campaign(*, minutes: float, blocked: int, pps: int, every_s: float) -> dict[str, Any]:
     """Run it and return what was seen."""
     with ExitStack() as stack:
         ground = stack.enter_context(Ground("routed"))
@@ -84,14 +84,13 @@ def campaign(*, minutes: float, blocked: int, pps: int) -> dict[str, Any]:
             forward = at < 150
             name, at = ("Older", at + 15) if forward else ("Newer", at - 15)
             clicked = time.monotonic()
-            browser.button(name)
-            browser.see(f"{at:,} to {at + 14:,} of {standing:,}")
-            clicks.append(time.monotonic() - clicked)
+            shown = f"{at:,} to {at + 14:,} of {standing:,}"
+            clicks.append(browser.click_until(name, shown))
             reads.append(feed.read(View(offset=at)).took_s)
             searches.append(feed.read(View(find=f"100.64.{at % 30}.7")).took_s)
             if now >= WARM_S:
                 memory.append((time.monotonic() - begin, server.memory_mib()))
-            time.sleep(max(0.0, EVERY_S - (time.monotonic() - clicked)))
+            time.sleep(max(0.0, every_s - (time.monotonic() - clicked)))
         after = ground.status()
         sender.terminate()
         return {
@@ -132,11 +131,14 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=60.0)
     options.add_argument("--blocked", type=int, default=10_000)
     options.add_argument("--pps", type=int, default=5000)
+    options.add_argument("--every", type=float, default=EVERY_S, help="seconds between two clicks")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
     if why := missing():
         raise SystemExit(why)
-    found = campaign(minutes=given.minutes, blocked=given.blocked, pps=given.pps)
+    found = campaign(
+        minutes=given.minutes, blocked=given.blocked, pps=given.pps, every_s=given.every
+    )
     text = json.dumps(found, indent=1)
     print(text)
     if given.out is not None:

@@ -15,6 +15,22 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 PATIENCE_S: Final = 180.0
+_CLICK: Final = """
+const [name, text, done] = arguments, begin = performance.now();
+let clicked = false;
+function look() {
+  if (!clicked) {
+    const found = [...document.querySelectorAll("button")].filter(
+      (one) => one.textContent.trim() === name && !one.disabled);
+    if (found.length) { found.pop().click(); clicked = true; }
+  } else if (document.body.textContent.includes(text)) {
+    requestAnimationFrame(() => done((performance.now() - begin) / 1000));
+    return;
+  }
+  setTimeout(look, 10);
+}
+look();
+"""
 SIZE: Final = (1360, 1000)
 
 
@@ -102,6 +118,7 @@ class Browser:
         self.driver: Any = webdriver.Chrome(options=options, service=service)
         self._stack.callback(self.driver.quit)
         self.driver.set_page_load_timeout(PATIENCE_S)
+        self.driver.set_script_timeout(PATIENCE_S)
         self.driver.get(f"http://{self._address}")
         wait(lambda: "Traffic by protocol" in self.text(), "the first panel")
         return self
@@ -121,6 +138,10 @@ class Browser:
         """Click a button by its label; `beside`: in the box that has this text."""
         box = f"//div[@data-testid='stLayoutWrapper' and contains(., '{beside}')]" if beside else ""
         self.click(f"({box}//button[normalize-space(.)='{name}'])[last()]")
+
+    def click_until(self, name: str, text: str) -> float:
+        """Click a button; return the seconds, by the browser's clock, until a text is drawn."""
+        return float(self.driver.execute_async_script(_CLICK, name, text))
 
     def fill(self, label: str, text: str) -> None:
         """Type into a field and leave it."""

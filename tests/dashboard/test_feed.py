@@ -31,6 +31,19 @@ def test_many_pages_ask_once(gateway):
     assert gateway.actions.calls.count(("status",)) == 2
 
 
+def test_whoever_turns_a_page_asks_for_that_page_alone(gateway):
+    clock = Clock()
+    feed = Feed(gateway.run_dir, clock=clock, fresh_s=2.0)
+    assert not feed.read(View()).windows and not feed.read(View()).events
+    asked = len(gateway.actions.calls)
+    feed.read(View(offset=15))
+    assert [call[0] for call in gateway.actions.calls[asked:]] == ["page"]
+    assert feed.read(View(windows=True, events=True)).windows
+    feed.forget()
+    feed.read(View())
+    assert gateway.actions.calls.count(("status",)) == 2
+
+
 def test_what_was_ordered_shows_at_once(gateway):
     feed = Feed(gateway.run_dir, clock=Clock(), fresh_s=2.0)
     first = feed.read(View())
