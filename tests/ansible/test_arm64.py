@@ -59,7 +59,7 @@ def root(emulated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         with mounted(root):
             yield root
     finally:
-        subprocess.run(["umount", root], check=False)
+        subprocess.run(["umount", "--lazy", root], check=False)
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,8 @@ def mounted(where: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        quietly("umount", str(where / "proc"))
+        # Detached even while somebody on this machine walks through all mounts.
+        quietly("umount", "--lazy", str(where / "proc"))
 
 
 @contextlib.contextmanager
