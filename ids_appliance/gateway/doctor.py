@@ -25,6 +25,8 @@ from ids_appliance.config_file import host_port
 from ids_appliance.enforce.openflow_switch import Switch
 from ids_appliance.errors import BoundsError, BundleError, CertificateError, EnforceError, IdsError
 from ids_appliance.gateway import doctor_zeek
+from ids_appliance.gateway.doctor_dashboard import dashboard
+from ids_appliance.gateway.doctor_inline import inline
 from ids_appliance.gateway.doctor_outward import outward
 from ids_appliance.gateway.machine import RESIDENT_KIB, Finding, State, memory
 from ids_appliance.policy.bounds import doubts, read_bounds
@@ -47,6 +49,7 @@ def examine(config: Config, wall_s: float) -> Iterator[Finding]:
     yield memory(meminfo, RESIDENT_KIB + ring_kib)
     if config.enforce.backend == "openflow":
         yield switch(config)
+    yield from inline(config)
     yield from doctor_zeek.examine(config, wall_s)
     yield from disk(config)
     yield from model(config)
@@ -54,6 +57,7 @@ def examine(config: Config, wall_s: float) -> Iterator[Finding]:
         yield from certificates(config, wall_s)
         yield from nodes(config)
     yield from outward(config)
+    yield from dashboard(config)
     yield from settings(config)
 
 
