@@ -12,6 +12,8 @@ root, Chromium; exit code 1 where p95 is not under a second or the growth in an 
 import argparse
 import ipaddress
 import json
+import math
+import re
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,17 +81,25 @@ def campaign(*, minutes: float, blocked: int, pps: int, every_s: float) -> dict[
         clicks, reads, searches, memory = [], [], [], []
         before = ground.status().counters
         begin = time.monotonic()
-        at = 1
+        at, lost = 1, 0
         while (now := time.monotonic() - begin) < seconds + WARM_S:
             forward = at < 150
             name, at = ("Older", at + 15) if forward else ("Newer", at - 15)
             clicked = time.monotonic()
             shown = f"{at:,} to {at + 14:,} of {standing:,}"
-            clicks.append(browser.click_until(name, shown))
+            took = browser.click_until(name, shown)
+            if took == math.inf:  # counted; where the page is now, it says itself
+                lost += 1
+                found = re.search(r"([\d,]+) to [\d,]+ of", browser.text())
+                at = int(found[1].replace(",", "")) if found else at
+                continue
+            clicks.append(took)
             reads.append(feed.read(View(offset=at)).took_s)
             searches.append(feed.read(View(find=f"100.64.{at % 30}.7")).took_s)
             if now >= WARM_S:
-                memory.append((time.monotonic() - begin, server.memory_mib()))
+                memory.append((now, server.memory_mib()))
+                if len(memory) % 30 == 1:
+                    print(f"{now:6.0f} s {memory[-1][1]:7.1f} MiB", flush=True)
             time.sleep(max(0.0, every_s - (time.monotonic() - clicked)))
         after = ground.status()
         sender.terminate()
@@ -101,6 +111,7 @@ def campaign(*, minutes: float, blocked: int, pps: int, every_s: float) -> dict[
                 / (time.monotonic() - begin)
             ),
             "refreshes": len(clicks),
+            "clicks_without_effect": lost,
             "click_s": _spread(clicks),
             "gateway_answer_s": _spread(reads),
             "gateway_search_s": _spread(searches),

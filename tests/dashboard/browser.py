@@ -1,5 +1,6 @@
 """A running gateway's directory in, the dashboard as people see it out: served, opened, clicked."""
 
+import math
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 PATIENCE_S: Final = 180.0
+SCRIPT_S: Final = 60.0
+"""Below what Selenium waits for an answer of the driver's."""
 _CLICK: Final = """
 const [name, text, done] = arguments, begin = performance.now();
 let clicked = false;
@@ -118,7 +121,7 @@ class Browser:
         self.driver: Any = webdriver.Chrome(options=options, service=service)
         self._stack.callback(self.driver.quit)
         self.driver.set_page_load_timeout(PATIENCE_S)
-        self.driver.set_script_timeout(PATIENCE_S)
+        self.driver.set_script_timeout(SCRIPT_S)
         self.driver.get(f"http://{self._address}")
         wait(lambda: "Traffic by protocol" in self.text(), "the first panel")
         return self
@@ -140,8 +143,14 @@ class Browser:
         self.click(f"({box}//button[normalize-space(.)='{name}'])[last()]")
 
     def click_until(self, name: str, text: str) -> float:
-        """Click a button; return the seconds, by the browser's clock, until a text is drawn."""
-        return float(self.driver.execute_async_script(_CLICK, name, text))
+        """Click a button; return the seconds, by the browser's clock, until a text is drawn;
+        infinity where it does not come within SCRIPT_S."""
+        from selenium.common.exceptions import TimeoutException  # noqa: PLC0415
+
+        try:
+            return float(self.driver.execute_async_script(_CLICK, name, text))
+        except TimeoutException:
+            return math.inf
 
     def fill(self, label: str, text: str) -> None:
         """Type into a field and leave it."""
