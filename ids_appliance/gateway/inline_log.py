@@ -11,6 +11,8 @@ from typing import Any, Final
 
 SECOND_NS: Final = 10**9
 MAX_REASONS: Final = 8
+VOTE: Final = 0.5
+"""A member's probability above which it votes "malicious" (docs/families.md)."""
 _NAMES: Final = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "IPv6-ICMP", 132: "SCTP"}
 _PORTS: Final = (6, 17, 132)
 
@@ -43,6 +45,7 @@ class DropLog:
         self._told = 0
         self._more: Counter[str] = Counter()
         self._more_bytes = 0
+        self._votes: Counter[str] = Counter()
         self.events = self.untold = 0
 
     def room(self) -> bool:
@@ -76,6 +79,7 @@ class DropLog:
             fields["probability"] = round(one.probability, 6)
         if one.votes:
             fields["votes"] = {name: round(said, 6) for name, said in one.votes.items()}
+            self._votes.update({name: int(said > VOTE) for name, said in one.votes.items()})
         self._emit("drop", **fields)
 
     def tick(self) -> None:
@@ -93,8 +97,9 @@ class DropLog:
             )
 
     def counters(self) -> dict[str, int]:
-        """Return totals by name."""
-        return {"inline_drops_told": self.events, "inline_drops_summed": self.untold}
+        """Return totals by name; votes_*: packets told here that this member calls malicious."""
+        votes = {f"votes_{name}": n for name, n in self._votes.items()}
+        return {"inline_drops_told": self.events, "inline_drops_summed": self.untold} | votes
 
 
 def length_of(payload: bytes) -> int:
