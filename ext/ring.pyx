@@ -1,4 +1,4 @@
-"""Frames of one network interface from an AF_PACKET TPACKET_V3 ring in, FRAME records out."""
+"""Frames of network interfaces from one AF_PACKET TPACKET_V3 ring in, FRAME records out."""
 
 # Design (Documentation/networking/packet_mmap.rst of the kernel; packet(7)):
 #  a) The kernel fills blocks of a ring that is mapped into our memory and hands over one block at a
@@ -10,6 +10,11 @@
 #  c) The mapping outlives `close` for as long as somebody holds a view of it: the memory stays,
 #     only nothing new comes.
 #  d) Headers come from the kernel, not from the network, but every offset is checked all the same.
+#  e) Bound to interface 0 the ring takes in what every interface of the namespace receives and
+#     sends, and each header says which one it was. Places in the ring are given under one lock of
+#     the kernel's, before a received frame goes on to bridge or routing, so an answer stands behind
+#     what it answers, whatever ports and processors the two have passed. Which interfaces are meant
+#     is for the socket filter to say (capture/port_filter.py); the table of `know` only names them.
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
 from libc.errno cimport errno
@@ -125,7 +130,15 @@ cdef enum:
     BLOCK_MAX = 4194304
     RING_MAX = 1073741824
     MAX_INSTRUCTIONS = 4096         # BPF_MAXINSNS
+    MAX_KNOWN = 512                 # interfaces in the table of `know`, former ones among them
     QUIET_PROTOCOL = 0x88B5         # IEEE 802 local experimental: see `stop`
+
+
+cdef struct Known:
+    int ifindex                     # as in the frames' headers
+    uint32_t port                   # number that the caller has given it
+    uint16_t linktype               # LINKTYPE_* that FRAME records get
+    bint copies                     # a frame's direction there says nothing
 
 
 cdef int _fail(str what) except -1:
@@ -134,7 +147,7 @@ cdef int _fail(str what) except -1:
 
 
 cdef class Ring:
-    """A receive ring on one interface.
+    """A receive ring on one interface or on all of them.
 
     block_bytes: a multiple of the page size, at most 4 MiB; a frame larger than a block is cut.
     blocks: 2 or more; the ring is at most 1 GiB. retire_ms: a block that is not full is handed
@@ -154,11 +167,14 @@ cdef class Ring:
     cdef bint holding               # the current block is ours
     cdef bint busy                  # `take` is running, perhaps without the GIL
     cdef int exports                # views that exist
-    cdef uint32_t bound_to          # interface index
-    cdef uint16_t linktype          # LINKTYPE_* that FRAME records get
-    cdef uint16_t hardware          # ARPHRD_*
+    cdef bint bound
+    cdef uint32_t bound_to          # interface index, 0: all
+    cdef Known known[MAX_KNOWN]
+    cdef uint32_t n_known
+    cdef uint32_t latest            # place of the frame before in `known`
+    cdef uint64_t by_port[MAX_KNOWN]  # frames delivered
     cdef uint64_t delivered
-    cdef uint64_t malformed         # headers that point outside their block
+    cdef uint64_t malformed         # headers that point outside their block or name no known port
     cdef uint64_t left              # frames in the ring when it was closed
     cdef uint64_t packets           # PACKET_STATISTICS, added up
     cdef uint64_t drops
@@ -228,22 +244,32 @@ cdef class Ring:
         return self.fd
 
     @property
-    def ifindex(self):
-        """Index of the interface, 0 before `bind`."""
-        return self.bound_to
-
-    @property
     def attached(self):
-        """False once the interface has been deleted; one that is down is still attached."""
+        """False once the interface of `bind` has been deleted; one that is down is attached."""
         cdef LinkAddress where
         self._open()
         memset(&where, 0, sizeof(where))
         return ids_getsockname(self.fd, &where) == 0 and where.sll_ifindex == <int>self.bound_to
 
-    @property
-    def hardware_type(self):
-        """ARPHRD_* number of the interface (if_arp.h), 0 before `bind`."""
-        return self.hardware
+    def know(self, ports):
+        """Say which interfaces frames may come from: a list of (ifindex, port, linktype, copies).
+
+        port: number under 512 by which `delivered_at` counts. copies: frames there have no direction.
+        The list replaces the one before. A frame of any other interface counts as malformed.
+        Raises ValueError for more than 512 of them.
+        """
+        cdef uint32_t i = 0
+        ports = list(ports)
+        if len(ports) > MAX_KNOWN or any(not 0 <= port < MAX_KNOWN for _, port, _, _ in ports):
+            raise ValueError(f"a ring knows at most {MAX_KNOWN} interfaces")
+        for ifindex, port, linktype, copies in ports:
+            self.known[i].ifindex = ifindex
+            self.known[i].port = port
+            self.known[i].linktype = linktype
+            self.known[i].copies = copies
+            i += 1
+        self.n_known = i
+        self.latest = 0
 
     def attach_filter(self, instructions):
         """Attach a classic BPF program: a list of (code, jt, jf, k); an empty one detaches.
@@ -280,14 +306,13 @@ cdef class Ring:
         if setsockopt(self.fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0:
             _fail("ignoring outgoing frames")
 
-    def bind(self, uint32_t ifindex, *, uint16_t linktype=1, bint promiscuous=False):
-        """Start to receive from an interface; its frames are marked with `linktype`.
+    def bind(self, uint32_t ifindex):
+        """Receive from an interface from now on, 0: from all; the ring keeps what it holds.
 
         Raises OSError with errno ENODEV for no such interface. One that is down is bound all the
         same (`take_error` then says ENETDOWN), and the ring starts to fill when it comes up.
         """
         cdef LinkAddress where
-        cdef Membership membership
         self._open()
         memset(&where, 0, sizeof(where))
         where.sll_family = <unsigned short>AF_PACKET
@@ -295,21 +320,22 @@ cdef class Ring:
         where.sll_ifindex = <int>ifindex
         if ids_bind(self.fd, &where) < 0:
             _fail(f"interface {ifindex}")
-        if ids_getsockname(self.fd, &where) < 0:
-            _fail(f"interface {ifindex}")
-        self.hardware = where.sll_hatype
-        self.linktype = linktype
+        self.bound = True
         self.bound_to = ifindex
-        if promiscuous:
-            memset(&membership, 0, sizeof(membership))
-            membership.mr_ifindex = <int>ifindex
-            membership.mr_type = <unsigned short>PACKET_MR_PROMISC
-            if setsockopt(self.fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership,
-                          sizeof(membership)) < 0:
-                _fail(f"promiscuous mode of interface {ifindex}")
+
+    def promiscuous(self, uint32_t ifindex):
+        """Have an interface show frames for others too, until it is deleted or the ring closed."""
+        cdef Membership membership
+        self._open()
+        memset(&membership, 0, sizeof(membership))
+        membership.mr_ifindex = <int>ifindex
+        membership.mr_type = <unsigned short>PACKET_MR_PROMISC
+        if setsockopt(self.fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &membership,
+                      sizeof(membership)) < 0:
+            _fail(f"promiscuous mode of interface {ifindex}")
 
     def join_fanout(self, uint16_t group, uint16_t kind):
-        """Share the interface's frames with the other rings of a group (PACKET_FANOUT_*)."""
+        """Share the frames with the other rings of a group (PACKET_FANOUT_*)."""
         cdef uint32_t value = group | (<uint32_t>kind << 16)
         self._open()
         if setsockopt(self.fd, SOL_PACKET, PACKET_FANOUT, &value, sizeof(value)) < 0:
@@ -353,6 +379,7 @@ cdef class Ring:
         cdef uint64_t block_bytes = self.block_bytes
         cdef uint64_t origin
         cdef uint32_t remaining
+        cdef Known *port
         while n == 0:
             block = <Block *>(self.base + <size_t>self.current * self.block_bytes)
             if self.holding and self.remaining == 0:
@@ -377,11 +404,13 @@ cdef class Ring:
                     remaining = 0
                     break
                 h = <Header *>(start + at)
+                link = <LinkAddress *>(start + at + IDS_SLL_OFFSET)
+                port = self._of(link.sll_ifindex)
                 remaining -= 1
-                if h.tp_mac > block_bytes - at or h.tp_snaplen > block_bytes - at - h.tp_mac:
+                if (port == NULL or h.tp_mac > block_bytes - at
+                        or h.tp_snaplen > block_bytes - at - h.tp_mac):
                     self.malformed += 1
                 else:
-                    link = <LinkAddress *>(start + at + IDS_SLL_OFFSET)
                     f = out + n
                     n += 1
                     number += 1
@@ -390,9 +419,12 @@ cdef class Ring:
                     f.wirelen = h.tp_len
                     f.timestamp_ns = <int64_t>h.tp_sec * 1000000000 + h.tp_nsec
                     f.number = number
-                    f.ifindex = self.bound_to
-                    f.linktype = self.linktype
-                    f.direction = link.sll_pkttype if link.sll_pkttype <= DIR_OUTGOING else DIR_UNKNOWN
+                    f.ifindex = <uint32_t>port.ifindex
+                    f.linktype = port.linktype
+                    f.direction = link.sll_pkttype
+                    if port.copies or f.direction > DIR_OUTGOING:
+                        f.direction = DIR_UNKNOWN
+                    self.by_port[port.port] += 1
                     f.standing = 0
                 if h.tp_next_offset == 0 and remaining:  # else one frame would come for ever
                     self.malformed += remaining
@@ -401,6 +433,21 @@ cdef class Ring:
             self.remaining = remaining
             self.next_at = at
         return n
+
+    cdef Known *_of(self, int ifindex) noexcept nogil:
+        # Ports in use stand first, and frames come in runs of one port.
+        cdef uint32_t i = self.latest
+        if i < self.n_known and self.known[i].ifindex == ifindex:
+            return &self.known[i]
+        for i in range(self.n_known):
+            if self.known[i].ifindex == ifindex:
+                self.latest = i
+                return &self.known[i]
+        return NULL
+
+    def delivered_at(self, uint32_t port):
+        """Return how many frames of a port (its number in `know`) were delivered."""
+        return self.by_port[port] if port < MAX_KNOWN else 0
 
     def statistics(self):
         """Return totals: delivered, kernel_packets (drops included), kernel_drops, freezes,
@@ -454,7 +501,7 @@ cdef class Ring:
         setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program))
         # Changing the protocol makes the kernel wait until no frame is on its way to this ring any
         # more. It fails where the interface is gone, or in a fanout group: then nothing is lost.
-        if self.bound_to:
+        if self.bound:
             memset(&where, 0, sizeof(where))
             where.sll_family = <unsigned short>AF_PACKET
             where.sll_protocol = htons(QUIET_PROTOCOL)

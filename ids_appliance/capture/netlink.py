@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
 RTM_NEWADDR: Final = 20
 RTM_DELADDR: Final = 21
@@ -154,6 +155,8 @@ class Changes:
     """An interface appeared, disappeared, or changed: look at `links` again."""
     addresses: bool = False
     """A local address came or went."""
+    gone: frozenset[int] = frozenset()
+    """Indices of interfaces that were deleted, or moved to another namespace."""
 
 
 class Events:
@@ -174,21 +177,25 @@ class Events:
     def take(self) -> Changes:
         """Take all notices off the socket, without waiting."""
         links = addresses = False
+        gone: set[int] = set()
         while True:
             try:
                 data = self._socket.recv(1 << 16)
             except BlockingIOError:
-                return Changes(links, addresses)
+                return Changes(links, addresses, frozenset(gone))
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 links = addresses = True  # notices were lost: anything may have changed
                 continue
-            for kind, _, _ in messages(data):
+            for kind, _, body in messages(data):
                 if kind in (RTM_NEWADDR, RTM_DELADDR):
                     addresses = True
-                else:
-                    links = True
+                    continue
+                links = True
+                # Of a port that leaves its bridge, too, it is said that it is deleted: AF_BRIDGE.
+                if kind == RTM_DELLINK and len(body) >= _LINK.size and body[0] == 0:
+                    gone.add(_LINK.unpack_from(body)[2])
 
     def close(self) -> None:
         """Release the socket; safe to call twice."""

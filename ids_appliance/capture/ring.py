@@ -1,4 +1,10 @@
-"""Names of network interfaces in, batches of live frames out: AF_PACKET rings polled together."""
+"""Names of network interfaces in, batches of live frames out: one AF_PACKET ring for all of them.
+
+One interface is bound as such. Several share a ring that is bound to all interfaces, and the socket
+filter lets those pass that are captured: so frames stand in the order in which they passed the
+kernel, and an answer never before its question. What that costs: until Linux 6.16 every frame of
+the machine, in whatever namespace, is shown to such a filter; from then on every one of ours.
+"""
 
 import os
 import select
@@ -10,9 +16,10 @@ import numpy as np
 
 from ids_appliance._ring import Ring
 from ids_appliance.capture.interfaces import find
-from ids_appliance.capture.netlink import Changes, Events, Link, links
+from ids_appliance.capture.netlink import Events, Link, links
+from ids_appliance.capture.port_filter import Instruction, of_ports
 from ids_appliance.errors import InterfaceError, PermissionMissing
-from ids_appliance.types import FRAME, Direction, FrameBatch
+from ids_appliance.types import FRAME, FrameBatch
 
 ARPHRD_LOOPBACK: Final = 772
 LINKTYPES: Final = {
@@ -29,12 +36,13 @@ LINKTYPES: Final = {
 
 _BATCH_FRAMES: Final = 2048
 _LOOK_EVERY: Final = 64  # rounds without a pause after which link events are looked at all the same
-_TOTALS: Final = ("delivered", "kernel_packets", "kernel_drops", "in_ring", "freezes", "malformed")
+MAX_PORTS: Final = 256
+_FORMER: Final = 64  # interfaces that are gone whose frames may still lie in the ring
 
 
 @dataclass(frozen=True, slots=True)
 class RingOptions:
-    """How each ring is set up; checked by _ring.Ring."""
+    """How the ring is set up; checked by _ring.Ring."""
 
     block_bytes: int = 1 << 18
     """A multiple of the page size, at most 4 MiB."""
@@ -44,80 +52,51 @@ class RingOptions:
     """A block is handed over after this time at the latest, 1 .. 1000: latency on a quiet link."""
     promiscuous: bool = False
     """See frames for other hosts as well, on a link that carries them."""
-    socket_filter: tuple[tuple[int, int, int, int], ...] = ()
+    socket_filter: tuple[Instruction, ...] = ()
     """Classic BPF as (code, jt, jf, k); empty: everything."""
     taps: tuple[str, ...] = ()
     """Interfaces that carry copies of others' frames: a frame's direction there says nothing, and
     all of them are seen, whomever they are for."""
     fanout: tuple[int, int] | None = None
-    """(group, PACKET_FANOUT_*): share one interface's frames between processes."""
+    """(group, PACKET_FANOUT_*): share the frames between processes."""
 
 
+@dataclass(slots=True)
 class _Port:
-    """One interface: its ring while the interface exists, and what former rings have counted."""
+    """One captured interface, and which one of that name it is at the moment."""
 
-    def __init__(self, name: str, options: RingOptions) -> None:
-        self.name = name
-        self.options = options
-        self.ring: Ring | None = None
-        self.up = False
-        self.leaving = False  # the interface is gone, but the ring still holds frames
-        self.copies = name in options.taps
-        self.frames = np.zeros(_BATCH_FRAMES, FRAME)
-        self.data = np.zeros(0, np.uint8)
-        self._before = dict.fromkeys(_TOTALS, 0)
+    name: str
+    index: int = 0
+    """0: there is none."""
+    loopback: bool = False
+    up: bool = False
 
-    def open(self, link: Link) -> None:
-        """Raises InterfaceError, PermissionMissing; OSError where the interface has just gone."""
-        linktype = LINKTYPES.get(link.hardware_type)
-        if linktype is None:
-            raise InterfaceError(
-                f"{self.name} is of a kind that cannot be read (ARPHRD {link.hardware_type}): "
-                "Ethernet, loopback and links that carry bare IP can"
-            )
-        options = self.options
-        try:
-            ring = Ring(
-                block_bytes=options.block_bytes, blocks=options.blocks, retire_ms=options.retire_ms
-            )
-        except PermissionError as error:
-            raise PermissionMissing(
-                f"capturing from {self.name} needs CAP_NET_RAW: run as root, "
-                "or setcap cap_net_raw+ep on the python that runs this"
-            ) from error
-        except ValueError as error:
-            raise InterfaceError(f"ring for {self.name}: {error}") from error
-        except OSError as error:
-            raise InterfaceError(f"no ring for {self.name}: {error.strerror}") from error
-        try:
-            if options.socket_filter:
-                ring.attach_filter(options.socket_filter)
-            if link.hardware_type == ARPHRD_LOOPBACK:
-                ring.ignore_outgoing()  # each frame comes back in: it would count twice
-            ring.bind(link.index, linktype=linktype, promiscuous=options.promiscuous or self.copies)
-            if options.fanout is not None:
-                ring.join_fanout(*options.fanout)
-            ring.take_error()  # ENETDOWN, where the interface is not up yet
-        except BaseException:
-            ring.close()
-            raise
-        self.data = np.frombuffer(memoryview(ring), np.uint8)
-        self.ring, self.up, self.leaving = ring, link.up, False
 
-    def leave(self) -> None:
-        """Give up the ring; its counts stay."""
-        ring, self.ring = self.ring, None
-        if ring is None:
-            return
-        ring.close()
-        for name, value in ring.statistics().items():
-            self._before[name] += value
-        self.data = np.zeros(0, np.uint8)  # the mapping goes with its last view
-        self.leaving = False
+def linktype_of(link: Link) -> int:
+    """Return LINKTYPE_* of an interface's frames. Raises InterfaceError where there is none."""
+    linktype = LINKTYPES.get(link.hardware_type)
+    if linktype is None:
+        raise InterfaceError(
+            f"{link.name} is of a kind that cannot be read (ARPHRD {link.hardware_type}): "
+            "Ethernet, loopback and links that carry bare IP can"
+        )
+    return linktype
 
-    def counters(self) -> dict[str, int]:
-        now = self.ring.statistics() if self.ring is not None else {}
-        return {name: value + now.get(name, 0) for name, value in self._before.items()}
+
+def _made(options: RingOptions, names: str) -> Ring:
+    try:
+        return Ring(
+            block_bytes=options.block_bytes, blocks=options.blocks, retire_ms=options.retire_ms
+        )
+    except PermissionError as error:
+        raise PermissionMissing(
+            f"capturing from {names} needs CAP_NET_RAW: run as root, "
+            "or setcap cap_net_raw+ep on the python that runs this"
+        ) from error
+    except ValueError as error:
+        raise InterfaceError(f"ring for {names}: {error}") from error
+    except OSError as error:
+        raise InterfaceError(f"no ring for {names}: {error.strerror}") from error
 
 
 class RingSource:
@@ -140,10 +119,12 @@ class RingSource:
         timeout_s: float = 0.05,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
-        options = options or RingOptions()
+        self._options = options or RingOptions()
         chosen = dict.fromkeys([names] if isinstance(names, str) else names)
         if not chosen:
             raise InterfaceError("no interface named: nothing would be captured")
+        if len(chosen) > MAX_PORTS:
+            raise InterfaceError(f"{len(chosen)} interfaces named: at most {MAX_PORTS} have a ring")
         self.changes = 0
         """How often an interface went, came or changed, or a local address did: a number that
         has grown means that interfaces.identity may have another answer now."""
@@ -151,21 +132,77 @@ class RingSource:
         self._on_event = on_event
         self._ups = self._downs = 0
         self._number = 0
-        self._closed = self._stopping = self._running = False
-        self._ports = [_Port(name, options) for name in chosen]
+        self._closed = self._stopping = self._running = self._released = False
+        self._ports = [_Port(name) for name in chosen]
+        # A ring in a fanout group cannot be bound again when its interface is created anew.
+        self._single = len(chosen) == 1 and self._options.fanout is None
+        self._known: dict[int, tuple[int, int, int, bool]] = {}
+        self._ring = _made(self._options, ", ".join(chosen))
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Before the links are read: what changes from here on is noticed.
         self._events = Events()
+        self._data = np.zeros(0, np.uint8)
         try:
-            table = links()
-            for port in self._ports:
-                try:
-                    port.open(find(port.name, table))
-                except OSError as error:
-                    raise InterfaceError(f"{port.name} cannot be read: {error.strerror}") from error
+            self._open()
         except BaseException:
             self._release()
             raise
+        self._data = np.frombuffer(memoryview(self._ring), np.uint8)
+        self._frames = np.zeros(_BATCH_FRAMES, FRAME)
+
+    def _open(self) -> None:
+        table = links()
+        name = ""
+        try:
+            for port in self._ports:
+                name, link = port.name, find(port.name, table)
+                self._enter(port, link)
+                port.up = link.up
+            name = ", ".join(port.name for port in self._ports)
+            self._apply()
+            if not self._single:
+                self._ring.bind(0)
+            if self._options.fanout is not None:
+                self._ring.join_fanout(*self._options.fanout)
+        except OSError as error:
+            raise InterfaceError(f"{name} cannot be read: {error.strerror}") from error
+
+    def _enter(self, port: _Port, link: Link) -> None:
+        """Take an interface for a port's; its frames come once `_apply` has told the kernel.
+
+        Raises InterfaceError; OSError where it has just gone."""
+        linktype, copies = linktype_of(link), port.name in self._options.taps
+        if self._options.promiscuous or copies:
+            self._ring.promiscuous(link.index)
+        port.index, port.loopback = link.index, link.hardware_type == ARPHRD_LOOPBACK
+        self._known.pop(link.index, None)
+        self._known[link.index] = (link.index, self._ports.index(port), linktype, copies)
+
+    def _apply(self) -> None:
+        """Tell the ring which interfaces there are, then let their frames and no others pass."""
+        current = {port.index: port for port in self._ports if port.index}
+        former = [index for index in self._known if index not in current]
+        for index in former[:-_FORMER]:
+            del self._known[index]
+        # What they sent before they went may still lie in the ring, and the filter keeps out
+        # whoever has such an index later on.
+        self._ring.know([self._known[index] for index in [*current, *former[-_FORMER:]]])
+        self._attach()
+        if not self._single:
+            return
+        for index, port in current.items():
+            if port.loopback:
+                self._ring.ignore_outgoing()  # each frame comes back in: it would count twice
+            self._ring.bind(index)
+            self._ring.take_error()  # ENETDOWN, where it is not up yet
+
+    def _attach(self) -> None:
+        body = self._options.socket_filter
+        if not self._single:
+            there = [port for port in self._ports if port.index]
+            loopback = [port.index for port in there if port.loopback]
+            body = of_ports([port.index for port in there], body, loopback=loopback)
+        self._ring.attach_filter(body)
 
     @property
     def down(self) -> tuple[str, ...]:
@@ -173,31 +210,23 @@ class RingSource:
         return tuple(port.name for port in self._ports if not port.up)
 
     def batches(self) -> Iterator[FrameBatch | None]:
-        """Yield batches in order of arrival for each interface, until `stop` or `close`.
+        """Yield batches in order of arrival over all interfaces, until `stop` or `close`.
 
         A batch's bytes lie in the ring: they are valid until the next one is asked for.
         """
         rounds = 0
         while self._go_on():
-            found = False
-            for port in self._ports:
-                n = port.ring.take(port.frames, self._number) if port.ring is not None else 0
-                if not n:
-                    continue
-                found = True
-                if port.copies:
-                    port.frames["direction"][:n] = Direction.UNKNOWN
+            n = self._ring.take(self._frames, self._number)
+            if n:
                 self._number += n
                 self._running = False
-                yield FrameBatch(port.data, port.frames[:n])
-                if not self._go_on():
-                    break
-            rounds = rounds + 1 if found else _LOOK_EVERY
-            ready = found
-            if rounds >= _LOOK_EVERY and not self._closed:
-                rounds = 0
-                ready = self._look(0 if found else self._timeout_s) or found
-            if self._stopping and not found and self._drained():
+                yield FrameBatch(self._data, self._frames[:n])
+                rounds += 1
+                if rounds < _LOOK_EVERY or not self._go_on():
+                    continue
+            rounds = 0
+            ready = self._look(0 if n else self._timeout_s) or n > 0
+            if self._stopping and not n and self._ring.drained:
                 self._closed = True
             self._running = False
             if not ready and not self._closed:
@@ -211,62 +240,52 @@ class RingSource:
         return not self._closed
 
     def _look(self, timeout_s: float) -> bool:
-        """Wait for frames, link events or a wake-up; True if a ring has something."""
+        """Wait for frames, link events or a wake-up; True if the ring has something."""
         poller = select.poll()
-        rings = {}
-        for port in self._ports:
-            if port.ring is not None:
-                rings[port.ring.fileno()] = port
-                poller.register(port.ring.fileno(), select.POLLIN)
-        poller.register(self._events.fileno(), select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
-        if self._stopping or any(port.leaving for port in self._ports):
-            # Their last block is handed over by a timer of the kernel's.
-            timeout_s = min(timeout_s, self._ports[0].options.retire_ms / 1000)
+        for descriptor in (self._ring.fileno(), self._events.fileno(), self._wake):
+            poller.register(descriptor, select.POLLIN)
+        if self._stopping:
+            # The last block is handed over by a timer of the kernel's.
+            timeout_s = min(timeout_s, self._options.retire_ms / 1000)
         ready = False
-        news = Changes()
         for descriptor, what in poller.poll(timeout_s * 1000):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             elif descriptor == self._events.fileno():
                 news = self._events.take()
                 self.changes += news.links or news.addresses
+                if news.links and not self._stopping:
+                    self._follow(links(), news.gone)
             else:
                 if what & select.POLLERR:
-                    self._clear_error(rings[descriptor])
-                ready = ready or bool(what & select.POLLIN)
-        if news.links or any(port.leaving for port in self._ports):
-            self._follow(links())
+                    # ENETDOWN: what it means for us comes as a link event. The ring stays bound.
+                    self._ring.take_error()
+                ready = bool(what & select.POLLIN)
         return ready
 
-    def _clear_error(self, port: _Port) -> None:
-        # ENETDOWN: what it means for us comes as a link event. The ring stays bound.
-        if port.ring is not None:
-            port.ring.take_error()
+    def _follow(self, table: dict[int, Link], gone: frozenset[int]) -> None:
+        """Bring every port in line with the interfaces that there are now.
 
-    def _follow(self, table: dict[int, Link]) -> None:
-        """Bring every port in line with the interfaces that there are now."""
+        gone: indices that were deleted, perhaps to be another interface's since."""
         by_name = {link.name: link for link in table.values()}
         for port in self._ports:
-            if port.ring is not None:
-                link = table.get(port.ring.ifindex) if port.ring.attached else None
-                self._set_up(port, link is not None and link.up)
-                if link is not None:
-                    continue
-                port.leaving = True
-                if not port.ring.drained:
-                    continue
-                port.leave()
-            link = by_name.get(port.name)
-            if link is None:
+            there = self._ring.attached if self._single else port.index not in gone
+            link = table.get(port.index) if there else None
+            self._set_up(port, link is not None and link.up)
+            if link is not None:
                 continue
+            had, port.index = port.index, 0
+            link = by_name.get(port.name)
             try:
-                port.open(link)
+                if link is not None:
+                    self._enter(port, link)
+                if had or link is not None:
+                    self._apply()
             except (OSError, InterfaceError) as error:
+                port.index = 0
                 self._tell(f"{port.name} is back but cannot be read: {error}")
                 continue
-            port.up = False
-            self._set_up(port, link.up)
+            self._set_up(port, link is not None and link.up)
 
     def _set_up(self, port: _Port, up: bool) -> None:
         if port.up == up:
@@ -283,41 +302,42 @@ class RingSource:
         if self._on_event is not None:
             self._on_event(line)
 
-    def _drained(self) -> bool:
-        return all(port.ring is None or port.ring.drained for port in self._ports)
-
     def counters(self) -> dict[str, int]:
-        """Return totals by name over all interfaces, former rings included.
+        """Return totals by name over all interfaces.
 
         At every instant kernel_packets = delivered + malformed + in_ring + kernel_drops, where
         in_ring is what was not taken yet, and after `close` what never was.
         """
-        totals = dict.fromkeys(_TOTALS, 0)
-        for port in self._ports:
-            for name, value in port.counters().items():
-                totals[name] += value
-        return totals | {"interface_up": self._ups, "interface_down": self._downs}
+        return self._ring.statistics() | {
+            "interface_up": self._ups,
+            "interface_down": self._downs,
+        }
 
     def ports(self) -> dict[str, dict[str, int]]:
-        """Return the totals of each interface by its name."""
-        return {port.name: port.counters() for port in self._ports}
+        """Return what was delivered of each interface, by its name, and the losses of its ring.
 
-    def set_filter(self, instructions: tuple[tuple[int, int, int, int], ...]) -> None:
+        The kernel counts losses per ring and cannot say whose frames they were: kernel_drops is
+        that of all interfaces together, the same for each."""
+        lost = self._ring.statistics()["kernel_drops"]
+        return {
+            port.name: {"delivered": self._ring.delivered_at(number), "kernel_drops": lost}
+            for number, port in enumerate(self._ports)
+        }
+
+    def set_filter(self, instructions: tuple[Instruction, ...]) -> None:
         """Use another socket filter from now on; classic BPF as (code, jt, jf, k), empty: none.
 
-        On a ring at work the kernel swaps the program in one step: what it has taken in already
-        stays in the ring, no frame is lost that the new filter passes. An interface that comes
-        back later gets it too. Raises OSError for a program that the kernel refuses.
+        The kernel swaps the program in one step: what it has taken in already stays in the ring,
+        no frame is lost that the new filter passes. An interface that comes back later gets it
+        too. Raises OSError for a program that the kernel refuses, ValueError for one too long.
         """
-        for port in self._ports:
-            if port.ring is not None:
-                port.ring.attach_filter(instructions)
-            port.options = replace(port.options, socket_filter=tuple(instructions))
+        self._options = replace(self._options, socket_filter=tuple(instructions))
+        if not self._closed and not self._stopping:
+            self._attach()
 
     def descriptors(self) -> list[int]:
         """Return what has to be polled by who reads this beside something else."""
-        rings = [port.ring.fileno() for port in self._ports if port.ring is not None]
-        return [] if self._closed else [*rings, self._events.fileno(), self._wake]
+        return [] if self._closed else [self._ring.fileno(), self._events.fileno(), self._wake]
 
     def wake(self) -> None:
         """Make `batches` yield soon, from any thread: there is something else to look after."""
@@ -325,17 +345,15 @@ class RingSource:
             os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
-        """Capture nothing more, deliver what the rings hold, then end `batches`."""
+        """Capture nothing more, deliver what the ring holds, then end `batches`."""
         if self._closed or self._stopping:
             return
-        for port in self._ports:
-            if port.ring is not None:
-                port.ring.stop()
         self._stopping = True
+        self._ring.stop()
         self.wake()
 
     def close(self) -> None:
-        """End at once; what the rings still hold is counted as in_ring. Safe to call twice.
+        """End at once; what the ring still holds is counted as in_ring. Safe to call twice.
 
         The memory that a batch lies in stays mapped for as long as somebody holds it.
         """
@@ -348,9 +366,11 @@ class RingSource:
     def _release(self) -> None:
         self._closed = True
         self._running = False
-        for port in self._ports:
-            port.leave()
+        released, self._released = self._released, True
+        if released:
+            return
+        self._ring.close()
+        self._data = np.zeros(0, np.uint8)  # the mapping goes with its last view
         self._events.close()
         wake, self._wake = self._wake, -1
-        if wake >= 0:
-            os.close(wake)
+        os.close(wake)

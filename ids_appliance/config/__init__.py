@@ -341,10 +341,10 @@ class Metrics(Section, frozen=True, forbid_unknown_fields=True):
 
 
 class Ring(Section, frozen=True, forbid_unknown_fields=True):
-    """The capture ring of each interface."""
+    """The capture ring, one for all interfaces together."""
 
     mib: Annotated[int, Meta(ge=1, le=1_024)] = 16
-    """Memory of each ring."""
+    """Memory of the ring."""
     retire_ms: Annotated[int, Meta(ge=1, le=1_000)] = 4
     """A block that is not full is handed over after this time."""
     promiscuous: bool = False

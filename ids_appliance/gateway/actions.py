@@ -103,7 +103,8 @@ class InterfaceInfo(Reply, frozen=True, kw_only=True):
     up: bool
     frames: int = 0
     drops: int = 0
-    """Frames that the kernel could not store in the ring."""
+    """Frames that the kernel could not store in the ring, which all ports share: it counts them
+    for all together."""
 
 
 class Status(Reply, frozen=True, kw_only=True):

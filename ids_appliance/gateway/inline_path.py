@@ -197,13 +197,12 @@ class Inlined(Tapped):
 
 
 def open_live(gateway: "Gateway") -> assemble.Live:
-    """Open what the gateway captures: rings, and the queue where packets are held.
+    """Open what the gateway captures: the ring, and the queue where packets are held.
 
     Raises InterfaceError, PermissionMissing, InlineError."""
     config = gateway.config
-    ports = max(1, len(gateway.found.captured))
     ring = RingOptions(
-        blocks=max(2, config.ring.mib * 4 // ports),
+        blocks=max(2, config.ring.mib * 4),
         retire_ms=config.ring.retire_ms,
         promiscuous=config.ring.promiscuous,
         taps=config.taps,

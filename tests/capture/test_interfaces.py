@@ -102,7 +102,7 @@ def test_capture_points() -> None:
 def test_a_kind_of_interface_that_cannot_be_read_is_named() -> None:
     strange = Link(5, "ib0", 32, True, b"", 0, "", 0)
     with pytest.raises(InterfaceError, match="ib0 .*ARPHRD 32"):
-        ring._Port("ib0", ring.RingOptions()).open(strange)
+        ring.linktype_of(strange)
 
 
 def test_the_kernels_own_answer() -> None:
