@@ -25,7 +25,7 @@ PIP := $(BIN)/python -m pip install --quiet
 BUILD_NEEDS = $$($(BIN)/python -c 'import tomllib; \
 	print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
 
-.PHONY: help demo test build style lint test-net test-ansible nightly bench models parity annotate format clean FORCE
+.PHONY: help demo test build style lint test-net test-ansible nightly bench budgets models parity annotate format clean FORCE
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ nightly: $(VENV)/stamp-fuzz ## long campaigns: repeats, mutated packets, FUZZ_MI
 
 bench: $(VENV)/stamp-dev ## what a packet costs, beside scikit-learn and JSON
 	@$(BIN)/python -m tests.bench.spine --scratch build/bench
+
+budgets: $(VENV)/stamp-dev build/bench-others/stamp ## what the design allows each part to cost, measured (root; an hour)
+	@$(BIN)/python -m tests.bench.budgets
 
 models: $(VENV)/stamp-dev ## train the bundles of models/ anew on the captures in IDS_DATA
 	@$(BIN)/ids-appliance train --data "$(IDS_DATA)" --only-shippable \
@@ -116,6 +119,15 @@ $(VENV)/stamp-dev: $(VENV)/stamp-needs scripts/prepare | $(VENV)/stamp-build
 	@echo "make: installing the package with the developer's tools"
 	@$(PIP) --no-build-isolation --editable '.[$(DEV_EXTRAS)]'
 	@touch $@ $(VENV)/stamp-run
+
+# Whom the budgets compare us with; in an environment of their own, each by itself.
+build/bench-others/stamp: tests/bench/others.txt
+	@$(PYTHON) -m venv build/bench-others
+	@grep -v '^#' $< | while read -r names; do \
+		build/bench-others/bin/python -m pip install --quiet $$names \
+			|| echo "make: left out of the comparison: $$names"; \
+	done
+	@touch $@
 
 $(VENV)/stamp-fuzz: $(VENV)/stamp-dev
 	@scripts/prepare $(PYTHON) fuzz

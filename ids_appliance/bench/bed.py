@@ -11,6 +11,7 @@ IPv6 is off, so that what the counters show are the generator's frames and no ot
 import json
 import os
 import select
+import socket
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from ids_appliance.bench import mixes
+from ids_appliance.enforce.nft import Nft
 from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import Network
 from ids_appliance.lab.network import end_group
@@ -154,6 +156,11 @@ class Bed:
         self._net.ip("gen", "addr add 198.18.0.2/24 dev eth0", "route add default via 198.18.0.1")
         self._net.ip("sink", f"addr add {SINK}/24 dev eth0", "route add default via 198.18.1.1")
 
+    def forget_rules(self) -> None:
+        """Take away what a killed gateway has left in its namespace's kernel."""
+        with self._net.inside(GATEWAY):
+            Nft().run("flush ruleset")
+
     def command(self, where: str, *words: str) -> list[str]:
         """Return the words that run a command in a namespace."""
         return self._net.command(where, *words)
@@ -174,6 +181,17 @@ class Bed:
             np.savez(path, data=pool[0], ends=pool[1])
             self._pools[mix] = path
         return self._pools[mix]
+
+    @property
+    def hop(self) -> bytes:
+        """The MAC to which the generator sends."""
+        return self._net.mac(GATEWAY, INTERFACE)
+
+    def wire(self) -> socket.socket:
+        """Return a blocking socket for whole frames on the generator's interface."""
+        found = self._net.packet_socket("gen", "eth0")
+        found.setblocking(True)
+        return found
 
     def arrived(self) -> int:
         """Return the frames that the sink's interface has received so far."""

@@ -80,6 +80,12 @@ MODES: Final = {
             as_gateway=True,
             inline=True,
         ),
+        Mode(
+            "inline-accepting",
+            "the same queue and binding; its reader accepts every packet unseen",
+            "ids_appliance.bench.accepting",
+            inline=True,
+        ),
     )
 }
 TIMED: Final = {
@@ -151,6 +157,8 @@ class Stage:
             yield Running(lambda: process.ask(START_S), {"gateway": process.pid} | pids)
         finally:
             process.close()
+            if mode.inline:
+                self._bed.forget_rules()
 
     @contextmanager
     def _gateway(self, mode: Mode) -> Iterator[Running]:
@@ -176,6 +184,8 @@ class Stage:
                 yield Running(counters, {"gateway": process.pid} | pids)
         finally:
             process.close()
+            if mode.inline:
+                self._bed.forget_rules()
 
     def _awaken(self, kind: Literal["appliance", "literal"]) -> Process:
         """Return a node, started at its first use."""

@@ -29,7 +29,7 @@ NEED_BENCH = {
     "ids_appliance.cli.bench",
     *(
         f"ids_appliance.bench.{stem}"
-        for stem in ("literal", "literal_forest", "literal_node", "trial", "usage")
+        for stem in ("accepting", "literal", "literal_forest", "literal_node", "trial", "usage")
     ),
 }
 NEED_DASHBOARD = {

@@ -44,6 +44,16 @@ def test_every_packet_is_forwarded_and_judged():
     assert set(step.used) == {"gateway", "generator"}
 
 
+def test_a_killed_readers_rules_are_gone_for_the_next_mode():
+    pytest.importorskip("netfilterqueue")
+    with Bed() as bed, Stage(bed, MODEL) as stage:
+        held = trials(bed, stage).run(MODES["inline-accepting"], "syn-single", 500, 0.5)
+        nft = bed.command("gw", "nft", "list", "ruleset")
+        after = subprocess.run(nft, capture_output=True, text=True, check=True)
+    assert held.judged == held.forwarded == held.sent.packets > 0
+    assert after.stdout == ""
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("mix", ["syn-spoofed", "scan", "random"])
 @pytest.mark.parametrize("name", [name for name, mode in MODES.items() if not mode.missing])

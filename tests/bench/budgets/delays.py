@@ -1,0 +1,148 @@
+"""One packet too many in, how long it takes until the kernel holds its sender out.
+
+A sender sends a packet, waits, sends the next one: whichever of them crosses the threshold is the
+last one sent before the kernel has confirmed the element. Two ways across: ARP that contradicts a
+configured binding (the very first packet), and evidence, SYN by SYN of a scan that the forest
+knows. Every sample is a sender of its own; elements of the earlier ones stay, so the sets grow.
+"""
+
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ids_appliance.bench.bed import GATEWAY, INTERFACE, Bed
+from ids_appliance.bench.modes import connect
+from ids_appliance.gateway.client import Client
+from ids_appliance.gateway.messages import SetWindow
+from ids_appliance.lab.demo.journal import time_of
+from tests.bench import spine
+from tests.bench.budgets.rows import Figure
+
+LIMIT_MS: Final = 20.0
+ROUTER, ROUTER_MAC = "198.18.0.7", "02:1d:5e:00:07:07"
+PAUSE_S: Final = 0.06
+"""Between two packets of a sender: longer than the answer should take."""
+PATIENCE_S: Final = 1.0
+MOST: Final = 120
+"""Packets after which a sender that nobody has cut off is given up."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """Senders' MACs -> when the kernel held them; told by the gateway's events."""
+
+    applied: dict[str, int]
+    changed: threading.Condition
+
+
+@contextmanager
+def enforcing(bed: Bed) -> Iterator[Watched]:
+    """A gateway on the bed that acts, followed."""
+    place = bed.directory / "enforcing"
+    place.mkdir()
+    config = place / "gateway.toml"
+    config.write_text(
+        f"interfaces = {json.dumps([INTERFACE])}\nmodel = {json.dumps(str(spine.SHIPPED))}\n"
+        f'mode = "gateway-only"\nstate_dir = "{place}/state"\nrun_dir = "{place}/run"\n'
+        f'leases = ""\n[trigger]\nbindings = {{ "{ROUTER}" = "{ROUTER_MAC}" }}\n'
+        "[policy]\nbreaker_per_minute = 1000000\nbreaker_lan_share = 1.0\n"
+        "[window]\nwindow_s = 600\nmax_window_s = 3600\n[enforce]\nenabled = true\n"
+    )
+    words = [sys.executable, "-m", "ids_appliance", "gateway", "--config", str(config)]
+    with closing(bed.process(GATEWAY, *words)) as process:
+        with closing(connect(process, place / "run")):
+            pass
+        watched = Watched({}, threading.Condition())
+        with (
+            closing(Client(place / "run")) as following,
+            closing(Client(place / "run", orders=True)) as orders,
+        ):
+            thread = threading.Thread(target=_follow, args=(following, watched), daemon=True)
+            thread.start()
+            orders.ask(SetWindow(open_=True))
+            yield watched
+
+
+def _follow(client: Client, watched: Watched) -> None:
+    for event in client.follow(0):
+        if isinstance(event, int) or event["event_type"] != "response":
+            continue
+        about = event["response"]
+        if about.get("action") == "applied" and "src_mac" in event:
+            with watched.changed:
+                watched.applied.setdefault(event["src_mac"], time_of(event))
+                watched.changed.notify_all()
+
+
+def measure(*, samples: int) -> list[Figure]:
+    """Return p50 and p99 of both ways."""
+    with Bed() as bed, enforcing(bed) as watched, closing(bed.wire()) as wire:
+        to = bed.hop
+        ways = {
+            "ARP against a binding": [
+                _sample(wire, watched, number, lambda mac, k: _arp(to, mac))
+                for number in range(samples)
+            ],
+            "evidence of SYNs": [
+                _sample(wire, watched, 0x8000 + number, lambda mac, k: _syn(to, mac, k))
+                for number in range(max(10, samples // 5))
+            ],
+        }
+    found = []
+    for way, delays in ways.items():
+        known = [d for d in delays if d is not None]
+        note = f"{len(known)} of {len(delays)} senders"
+        if not known:
+            found.append(Figure("element", way, float("nan"), "ms", note=note))
+            continue
+        p50, p99 = np.percentile(known, [50, 99])
+        found.append(Figure("element", f"{way}, p99", float(p99), "ms", LIMIT_MS, note=note))
+        found.append(Figure("element", f"{way}, median", float(p50), "ms"))
+    return found
+
+
+def _sample(wire: socket.socket, watched: Watched, number: int, packet: Any) -> float | None:
+    """Return the milliseconds from the last packet to the element; None: there was none."""
+    mac = bytes.fromhex("021d5eaa") + struct.pack("!H", number)
+    name, sent = mac.hex(":"), []
+    for k in range(MOST):
+        sent.append(time.clock_gettime_ns(time.CLOCK_REALTIME))
+        wire.send(packet(mac, k))
+        with watched.changed:
+            if watched.changed.wait_for(lambda: name in watched.applied, PAUSE_S):
+                break
+    with watched.changed:
+        watched.changed.wait_for(lambda: name in watched.applied, PATIENCE_S)
+        applied = watched.applied.get(name)
+    if applied is None:
+        return None
+    return (applied - max(t for t in sent if t <= applied)) / 1e6
+
+
+def _arp(to: bytes, mac: bytes) -> bytes:
+    """Return a reply in which a MAC claims the router's address."""
+    head = to + mac + bytes.fromhex("08060001080006040002")
+    own = socket.inet_aton("198.18.0.1")
+    return (head + mac + socket.inet_aton(ROUTER) + to + own).ljust(60, b"\0")
+
+
+def _syn(to: bytes, mac: bytes, k: int) -> bytes:
+    """Return the k-th SYN of nmap's kind from a MAC's own address to a new port."""
+    source = bytes([198, 18, mac[4] & 0x7F | 1, mac[5]])
+    options = bytes.fromhex("020405b4")
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 44, 1000 + 7 * k, 0, 53, 6, 0) + source
+    ip += socket.inet_aton("198.18.1.2")
+    total = sum(struct.unpack("!10H", ip))
+    total = (total & 0xFFFF) + (total >> 16)
+    ip = ip[:10] + struct.pack("!H", 0xFFFF - (total & 0xFFFF) - (total >> 16)) + ip[12:]
+    tcp = struct.pack("!HHIIBBHHH", 40000 + k, 1 + 37 * k, 12345 * k, 0, 0x60, 2, 1024, 0, 0)
+    return (to + mac + b"\x08\x00" + ip + tcp + options).ljust(60, b"\0")
