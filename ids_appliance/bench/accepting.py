@@ -13,7 +13,7 @@ import sys
 
 import netfilterqueue
 
-from ids_appliance.config import Inline
+from ids_appliance.config.inline import Inline
 from ids_appliance.enforce.queue_rule import QueueRule
 
 LENGTH, RANGE, BUFFER_BYTES = 4096, 256, 8 << 20
