@@ -15,7 +15,8 @@ Design:
     used up may then weigh again.
  e) a batch is worked through in the order of its frames' numbers, however it lies in memory.
  f) the senders' table never grows: at its cap the weakest of a few candidates goes. Its hash is
-    keyed with a secret.
+    keyed with a secret. In a flood of forged senders every packet evicts one, so that must be
+    cheap: a slot's cells are not cleared but outlived.
 
 Sequential test with clipped log-likelihood ratios: Wald, Sequential Analysis (1947); the bounds are
 calibrated (policy/bounds.json), because packets are not independent.
@@ -27,7 +28,9 @@ import numpy as np
 
 from libc.math cimport floor, isnan, log
 from libc.stdint cimport int64_t
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport calloc, free
+from judged cimport *
 from packet cimport *
 from sender cimport *
 
@@ -77,8 +80,8 @@ cdef struct Cell:
     uint64_t hash           # of the cell
     int32_t value           # what it still accuses of, 1/4096 nat
     int32_t one             # the most that one packet of it weighs
-    uint32_t packets        # 0: the place is free
-    uint32_t spare
+    uint32_t packets
+    uint32_t life           # its slot's when it was entered; of another one: the place is free
 
 cdef struct Slot:
     # What every packet touches comes first.
@@ -100,6 +103,7 @@ cdef struct Slot:
     uint8_t address[16]     # of its latest packet
     uint8_t address_size
     uint32_t crossings
+    uint32_t life           # counts who had this place, from 1, so that nobody clears their cells
     Cell shared             # further cells
 
 
@@ -166,6 +170,7 @@ cdef class EvidenceTable:
     cdef int64_t horizon    # seconds after which nothing is left
     cdef uint64_t memo_bits[LOGITS]
     cdef int32_t memo_weight[LOGITS]
+    cdef Sender floods[16]              # the record of each flood slot, zeros where there is none
     cdef Sender memo_seen               # the latest frame's sender as seen
     cdef int32_t memo_slot              # its place, -1 none
     cdef uint64_t stats[N_STATS]
@@ -228,6 +233,7 @@ cdef class EvidenceTable:
             self.factors[i] = <uint32_t>min(4294967295, int(2.0 ** (32.0 - i / half_life_s) + 0.5))
         self.free_list = -1
         self.memo_slot = -1
+        memset(self.floods, 0, sizeof(self.floods))
         for i in range(LOGITS):
             self.memo_weight[i] = _weigh(0.0, prior_logit, clip)  # what bits of 0 stand for
         self.seed[0], self.seed[1], self.seed[2] = np.frombuffer(os.urandom(24), np.uint64).tolist()
@@ -252,7 +258,10 @@ cdef class EvidenceTable:
         return ids_mum(c ^ a, d ^ self.seed[2]) & self.head_mask
 
     cdef inline int32_t _find(self, const Sender *key) noexcept nogil:
-        cdef int32_t at = self.heads[self._bucket(key)]
+        return self._find_in(self._bucket(key), key)
+
+    cdef inline int32_t _find_in(self, uint64_t bucket, const Sender *key) noexcept nogil:
+        cdef int32_t at = self.heads[bucket]
         while at >= 0 and memcmp(&self.slots[at].key, key, sizeof(Sender)) != 0:
             at = self.slots[at].next
         return at
@@ -261,10 +270,13 @@ cdef class EvidenceTable:
         cdef int32_t *link = &self.heads[self._bucket(&self.slots[which].key)]
         while link[0] != which:
             link = &self.slots[link[0]].next
+        cdef uint32_t life = self.slots[which].life
         link[0] = self.slots[which].next
-        if self.slots[which].n_cells:
-            memset(self.cells + which * self.room, 0, self.room * sizeof(Cell))
         memset(&self.slots[which], 0, sizeof(Slot))
+        if life == <uint32_t>0xFFFFFFFF:  # counted round: nobody's cells may come back to life
+            memset(self.cells + which * self.room, 0, self.room * sizeof(Cell))
+            life = 0
+        self.slots[which].life = life
         self.slots[which].next = self.free_list
         self.free_list = which
         self.n_senders -= 1
@@ -312,8 +324,8 @@ cdef class EvidenceTable:
 
     cdef int32_t _enter(self, const Sender *key, int64_t tick) noexcept nogil:
         # The place of a sender, made where there is none.
-        cdef int32_t at = self._find(key)
-        cdef uint64_t bucket
+        cdef uint64_t bucket = self._bucket(key)
+        cdef int32_t at = self._find_in(bucket, key)
         if at >= 0:
             return at
         if self.n_senders == self.max_senders:
@@ -324,9 +336,9 @@ cdef class EvidenceTable:
         else:
             at = self.high
             self.high += 1
-        bucket = self._bucket(key)
         self.slots[at].key = key[0]
         self.slots[at].used = True
+        self.slots[at].life += 1
         self.slots[at].tick = tick
         self.slots[at].next = self.heads[bucket]
         self.heads[bucket] = at
@@ -359,28 +371,28 @@ cdef class EvidenceTable:
         sum = s.shared.value
         if s.n_cells:
             for i in range(self.room):
-                if cells[i].packets:
+                if cells[i].life == s.life:
                     cells[i].value = <int32_t>((<uint64_t>cells[i].value * factor) >> 32)
                     if cells[i].value:
                         sum += cells[i].value
                         kept += 1
             if kept < s.n_cells:
-                self._repack(cells)
+                self._repack(cells, s.life)
                 s.n_cells = kept
         s.accused = sum
 
-    cdef void _repack(self, Cell *cells) noexcept nogil:
+    cdef void _repack(self, Cell *cells, uint32_t life) noexcept nogil:
         # Leave out cells that are forgotten; with open addressing all others are put in anew.
         cdef Py_ssize_t i, n = 0
         cdef uint64_t at
         for i in range(self.room):
-            if cells[i].packets and cells[i].value:
+            if cells[i].life == life and cells[i].value:
                 self.scratch[n] = cells[i]
                 n += 1
         memset(cells, 0, self.room * sizeof(Cell))
         for i in range(n):
             at = self.scratch[i].hash & self.cell_mask
-            while cells[at].packets:
+            while cells[at].life:
                 at = (at + 1) & self.cell_mask
             cells[at] = self.scratch[i]
 
@@ -401,13 +413,15 @@ cdef class EvidenceTable:
         cdef Cell *cell
         cdef uint64_t at = hash & self.cell_mask
         cdef int64_t left
-        while cells[at].packets and cells[at].hash != hash:
+        while cells[at].life == s.life and cells[at].hash != hash:
             at = (at + 1) & self.cell_mask
         cell = &cells[at]
-        if cell.packets == 0:
+        if cell.life != s.life:
             if s.n_cells < self.max_cells:
                 s.n_cells += 1
+                memset(cell, 0, sizeof(Cell))
                 cell.hash = hash
+                cell.life = s.life
             else:
                 cell = &s.shared
                 self.stats[N_SHARED] += 1
@@ -453,11 +467,12 @@ cdef class EvidenceTable:
 
     cdef list _top(self, int32_t which, Py_ssize_t n):
         cdef Cell *cells = self.cells + which * self.room
+        cdef uint32_t life = self.slots[which].life
         cdef Py_ssize_t i
         found = [
             (cells[i].hash, cells[i].one / <double>ONE_NAT, cells[i].packets,
              cells[i].value / <double>ONE_NAT)
-            for i in range(self.room) if cells[i].packets
+            for i in range(self.room) if cells[i].life == life
         ]
         found.sort(key=lambda cell: (-cell[3], -cell[2], cell[0]))
         return found[:n]
@@ -492,9 +507,43 @@ cdef class EvidenceTable:
         cdef const uint8_t[::1] v_outcomes = outcomes
         cdef const double[::1] v_p = probabilities
         cdef const uint64_t[::1] v_cells = cells
-        cdef const Sender[::1] v_floods = floods
-        cdef const int64_t[::1] order = None
         cdef Py_ssize_t n = v_frames.shape[0]
+        if not (v_senders.shape[0] == v_outcomes.shape[0] == v_p.shape[0] == v_cells.shape[0] == n):
+            raise ValueError("a batch's arrays are of one length")
+        self.set_floods(floods)
+        if n == 0:
+            return []
+        return self._add(n, &v_frames[0], &v_senders[0], &v_outcomes[0], &v_p[0], &v_cells[0])
+
+    def add_judged(self, batch):
+        """As `add`, of a batch in one piece (_cells.Assignment: ext/judged.pxd) and of the floods
+        that were set. Raises ValueError for a piece that is none."""
+        cdef Py_buffer buffer
+        cdef Judged judged
+        cdef uint64_t n = 0
+        PyObject_GetBuffer(batch, &buffer, PyBUF_SIMPLE)
+        try:
+            if buffer.len >= 8:
+                memcpy(&n, buffer.buf, 8)
+            if n > <uint64_t>buffer.len or <size_t>buffer.len != judged_bytes(<Py_ssize_t>n):
+                raise ValueError("no judged batch: its length is another one's")
+            judged_at(<uint8_t *>buffer.buf, <Py_ssize_t>n, &judged)
+            return self._add(judged.n, judged.frames, judged.senders, judged.outcomes,
+                             judged.probabilities, judged.cells)
+        finally:
+            PyBuffer_Release(&buffer)
+
+    def set_floods(self, floods):
+        """Say which FLOOD record each flood slot stands for: (16,) SENDER, zeros for none."""
+        cdef const Sender[::1] v_floods = floods
+        if v_floods.shape[0] != 16:
+            raise ValueError("there are 16 flood slots")
+        memcpy(self.floods, &v_floods[0], sizeof(self.floods))
+
+    cdef list _add(self, Py_ssize_t n, const Frame *frames, const Sender *senders,
+                   const uint8_t *outcomes, const double *probabilities, const uint64_t *hashes):
+        cdef const int64_t[::1] order = None
+        cdef int64_t[::1] numbers
         cdef Py_ssize_t i, k
         cdef int32_t which, one
         cdef int64_t tick, ts, score
@@ -503,41 +552,40 @@ cdef class EvidenceTable:
         cdef Slot *s
         cdef bint sorted_ = True
         cdef list crossings = []
-        if not (v_senders.shape[0] == v_outcomes.shape[0] == v_p.shape[0] == v_cells.shape[0] == n):
-            raise ValueError("a batch's arrays are of one length")
-        if v_floods.shape[0] != 16:
-            raise ValueError("there are 16 flood slots")
         for i in range(1, n):
-            if v_frames[i].number < v_frames[i - 1].number:
+            if frames[i].number < frames[i - 1].number:
                 sorted_ = False
                 break
         if not sorted_:
-            order = np.argsort(frames["number"], kind="stable").astype(np.int64)
+            numbers = np.empty(n, np.int64)
+            for i in range(n):
+                numbers[i] = <int64_t>frames[i].number
+            order = np.argsort(np.asarray(numbers).view(np.uint64), kind="stable").astype(np.int64)
         with nogil:
             for k in range(n):
                 i = k if sorted_ else order[k]
-                if v_outcomes[i] != O_JUDGED:
+                if outcomes[i] != O_JUDGED:
                     continue
-                ts = v_frames[i].timestamp_ns
+                ts = frames[i].timestamp_ns
                 tick = _second(ts)
-                slot = v_frames[i].standing >> FLOOD_SHIFT
+                slot = frames[i].standing >> FLOOD_SHIFT
                 if slot:
-                    if v_floods[slot].side != SIDE_FLOOD:
+                    if self.floods[slot].side != SIDE_FLOOD:
                         self.stats[N_NAMELESS] += 1
                         continue
                     self.stats[N_FLOOD] += 1
-                    which = self._enter(&v_floods[slot], tick)
-                elif v_frames[i].standing & ANSWER:
+                    which = self._enter(&self.floods[slot], tick)
+                elif frames[i].standing & ANSWER:
                     self.stats[N_ANSWERS] += 1
                     continue
-                elif self.memo_slot >= 0 and self._as_before(&v_senders[i]):
+                elif self.memo_slot >= 0 and self._as_before(&senders[i]):
                     which = self.memo_slot
                 else:
-                    if not canonical(&v_senders[i], &key):
+                    if not canonical(&senders[i], &key):
                         self.stats[N_NAMELESS] += 1
                         continue
                     which = self._enter(&key, tick)
-                    self.memo_seen = v_senders[i]
+                    self.memo_seen = senders[i]
                     self.memo_slot = which
                 self.stats[N_WEIGHED] += 1
                 s = &self.slots[which]
@@ -546,13 +594,13 @@ cdef class EvidenceTable:
                 s.recent = True
                 s.last_ns = ts
                 s.packets += 1
-                s.standing = v_frames[i].standing
-                if v_senders[i].family:
-                    s.address_size = 4 if v_senders[i].family == 4 else 16
-                    memcpy(s.address, v_senders[i].address, 16)
-                one = self._weight_of(v_p[i])
+                s.standing = frames[i].standing
+                if senders[i].family:
+                    s.address_size = 4 if senders[i].family == 4 else 16
+                    memcpy(s.address, senders[i].address, 16)
+                one = self._weight_of(probabilities[i])
                 if one > 0:
-                    self._accuse(which, v_cells[i], one)
+                    self._accuse(which, hashes[i], one)
                 elif one < 0:
                     s.credit = min(s.credit - one, self._most_credit(s))
                 score = self._score(s)

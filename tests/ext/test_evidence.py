@@ -298,3 +298,47 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         table().notice(b"short", 0, 1.0)
     with pytest.raises(ValueError, match="log-odds"):
         table().notice(key(1), 0, -1.0)
+
+
+def piece(columns: Any) -> bytes:
+    """A batch as ext/judged.pxd lays it out."""
+    frames, senders, outcomes, probabilities, cells = columns
+    parts = (frames, probabilities, cells, senders, outcomes, outcomes, outcomes)
+    return len(frames).to_bytes(8, "little") + b"".join(part.tobytes() for part in parts)
+
+
+def test_a_batch_in_one_piece_weighs_as_its_columns_do() -> None:
+    rng = random.Random(11)
+    floods = NO_FLOODS.copy()
+    floods[3] = flood(80)
+    whole, columns = table(upper=6.0), table(upper=6.0)
+    whole.set_floods(floods)
+    for start in range(1, 2000, 100):
+        drawn = [(rng.randrange(9), rng.randrange(20), rng.random(), start) for _ in range(100)]
+        part = batch(drawn, first=start, standing=rng.choice([0, Standing.ANSWER, 3 << 4]))
+        rng.shuffle(part[0]["number"])
+        part[2][rng.sample(range(100), 10)] = Outcome.UNANSWERED
+        assert whole.add_judged(piece(part)) == columns.add(*part, floods)
+    assert state(whole) == state(columns) and whole.counters() == columns.counters()
+    assert whole.counters()["evidence_crossed"] and whole.counters()["evidence_flood"]
+    assert whole.add_judged(piece(batch([]))) == []
+
+
+def test_a_piece_of_another_length_is_refused() -> None:
+    right = piece(batch([(1, 7, 1.0, 0)] * 3))
+    huge = (2**61).to_bytes(8, "little") + right[8:]
+    for wrong in (b"", b"1234", right[:-1], right + b"\0", huge, b"\xff" * 8 + right[8:]):
+        with pytest.raises(ValueError, match="no judged batch"):
+            table().add_judged(wrong)
+
+
+def test_who_takes_anothers_place_has_none_of_its_cells() -> None:
+    t = table(max_senders=1, cells_per_sender=8)
+    for n in range(1, 200):
+        own = [(n, n + cell, 1.0, 0) for cell in range(n % 8 + 1)]
+        t.add(*batch(own, first=10 * n), NO_FLOODS)
+        known = t.score(key(n))
+        assert known is not None
+        assert sorted(cell for cell, *_ in known["cells"]) == [cell for _, cell, *_ in own]
+        assert known["score"] == 3.0 * len(own)
+    assert t.counters()["evidence_evictions"] == 198
