@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +69,20 @@ class Bed:
 
     def play(self, playbook: str, *words: str, **variables: Any) -> Run:
         """Run a playbook from the controller's namespace."""
+        start = time.monotonic()
+        with self.begin(playbook, *words, **variables) as begun:
+            try:
+                text, _ = begun.communicate(timeout=MAX_RUN_S)
+            except BaseException:
+                begun.kill()
+                raise
+        run = Run(begun.returncode, time.monotonic() - start, text, recap(text))
+        with (self.place / "ansible.log").open("a") as log:
+            log.write(f"\n===== {playbook} {words} {variables}: {run.seconds:.0f} s\n{text}")
+        return run
+
+    def begin(self, playbook: str, *words: str, **variables: Any) -> subprocess.Popen[str]:
+        """Begin with a playbook."""
         command = [
             *(sys.executable, "-m", "ansible", "playbook", str(PLAYBOOKS / playbook)),
             *("--inventory", str(self.inventory), f"--vault-password-file={self.password}"),
@@ -86,20 +101,13 @@ class Bed:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "LC_ALL": "C.UTF-8",
         }
-        start = time.monotonic()
-        done = subprocess.run(
+        return subprocess.Popen(
             self.network.command("ctl", *command),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             env=environment,
-            timeout=MAX_RUN_S,
-            check=False,
         )
-        text = done.stdout + done.stderr
-        run = Run(done.returncode, time.monotonic() - start, text, recap(text))
-        with (self.place / "ansible.log").open("a") as log:
-            log.write(f"\n===== {playbook} {words} {variables}: {run.seconds:.0f} s\n{text}")
-        return run
 
     def site(self, *words: str, **variables: Any) -> Run:
         """Run the whole deployment."""
@@ -115,6 +123,28 @@ class Bed:
         words = ("ping", "-n", "-c", "3", "-i", "0.2", "-W", "1", DEVICE[host])
         done = subprocess.run(self.network.command("gen", *words), capture_output=True, check=False)
         return done.returncode == 0
+
+    def received(self, host: str) -> int:
+        """Return how many packets the device behind a gateway has received so far."""
+        name = host.replace("gw", "iot")
+        words = ("cat", "/sys/class/net/eth0/statistics/rx_packets")
+        done = subprocess.run(self.network.command(name, *words), capture_output=True, check=True)
+        return int(done.stdout)
+
+    @contextlib.contextmanager
+    def knocking(self, host: str) -> Iterator[list[str]]:
+        """Let the attacker ask the device for answers all the time, five times a second; what ping
+        has to say about it is in the list afterwards."""
+        said: list[str] = []
+        words = ("ping", "-n", "-q", "-i", "0.2", DEVICE[host])
+        with subprocess.Popen(
+            self.network.command("gen", *words), stdout=subprocess.PIPE, text=True
+        ) as ping:
+            try:
+                yield said
+            finally:
+                ping.send_signal(signal.SIGINT)
+                said += ping.communicate()[0].splitlines()
 
     def attack(self, host: str) -> None:
         """Let the generator flood the device behind a gateway with SYNs: 6,000 in three seconds."""
@@ -151,7 +181,9 @@ def bed(place: Path, suites: dict[str, str]) -> Iterator[Bed]:
             made = Bed(network, hosts, place)
             let_in(made)
             made.inventory.parent.mkdir()
-            made.inventory.write_text(yaml.safe_dump(inventory(place)), encoding="utf-8")
+            known = inventory(place)
+            known["all"]["children"] |= ends(made)
+            made.inventory.write_text(yaml.safe_dump(known), encoding="utf-8")
             made.password.write_text("only for the test bed\n")
             yield made
 
@@ -196,6 +228,34 @@ def let_in(made: Bed) -> None:
         (folder / "authorized_keys").write_bytes(key.with_suffix(".pub").read_bytes())
 
 
+def ends(made: Bed) -> dict[str, Any]:
+    """Return the benchmark's two ends: namespaces, in which a daemon is started for each login on
+    the login's own connection, so that no port is opened anywhere."""
+    place = made.place
+    Path("/run/sshd").mkdir(exist_ok=True)
+    key = place / "host-key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    (place / "sshd_config").write_text(
+        f"HostKey {key}\nAuthorizedKeysFile {place}/key.pub\nStrictModes no\nUsePAM no\n"
+        "PermitRootLogin yes\nSetEnv PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
+    )
+
+    def end(name: str, interface: str, address: str) -> dict[str, Any]:
+        words = made.network.command(name, "/usr/sbin/sshd", "-i", "-f", f"{place}/sshd_config")
+        return {
+            "ansible_host": name,
+            "bench_address": address,
+            "bench_interface": interface,
+            "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
+            f"-o StrictHostKeyChecking=no -o ProxyCommand='{' '.join(words)}'",
+        }
+
+    return {
+        "generators": {"hosts": {"gen": end("gen", "to-gw1", ATTACKER["gw1"])}},
+        "sinks": {"hosts": {"iot1": end("iot1", "eth0", DEVICE["gw1"])}},
+    }
+
+
 def inventory(place: Path) -> dict[str, Any]:
     """Return what the controller knows of the hosts."""
     gateways = {
@@ -213,13 +273,15 @@ def inventory(place: Path) -> dict[str, Any]:
             "vars": {
                 "ansible_user": "root",
                 "ansible_ssh_private_key_file": str(place / "key"),
-                "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+                "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
+                "-o StrictHostKeyChecking=no",
                 "ansible_python_interpreter": "/usr/bin/python3",
                 "appliance_controller_python": sys.executable,
                 "appliance_cache": str(CACHE),
                 # The lists came with the tree, and there is no mirror to ask.
                 "appliance_lists_age_s": 10**9,
                 "tls_tool": str(Path(sys.executable).with_name("ids-appliance")),
+                "bench_tool": str(Path(sys.executable).with_name("ids-appliance")),
             },
             "children": {
                 "gateways": {"hosts": gateways},

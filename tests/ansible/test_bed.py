@@ -4,22 +4,26 @@ Takes root, systemd-nspawn, debootstrap, overlay mounts, and the first time a mi
 """
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ids_appliance.errors import LabError
 from ids_appliance.lab import namespaces
-from tests.ansible.bed import ATTACKER, Bed, Run, bed, prepare_wheels
+from tests.ansible.bed import ATTACKER, DEVICE, Bed, Run, bed, prepare_wheels
 from tests.ansible.snapshot import difference, snapshot
 from tests.ansible.trees import ROOT
 
 pytestmark = [pytest.mark.nightly, pytest.mark.net]
-TOOLS = ("systemd-nspawn", "debootstrap", "nsenter", "ssh", "ssh-keygen", "hping3", "ping")
+TOOLS = ("systemd-nspawn", "debootstrap", "nsenter", "ssh", "ssh-keygen", "sshd")
+TOOLS += ("hping3", "ping", "trafgen", "tcpdump")
 SUITES = {"gw1": "bookworm", "gw2": "trixie", "node1": "bookworm"}
 
 
@@ -68,14 +72,25 @@ def test_what_is_wrong_is_named_before_anything_is_changed(
             "nope0 .* is no interface of gw1",
         ),
         "no node": ({"ids_mode": "offloaded", "gateway_nodes": [], "ids_plaintext": True}, "node"),
-        "no such module": (
+        "no way back in": (
             {"ids_plaintext": True, "gateway_firewall_input": "drop", "gateway_protect_live": False}
             | {"gateway_firewall_tcp": [53]},
             "nobody could log in",
         ),
+        "no such module": ({"ids_plaintext": True}, "has no module nf_tables, nf_conntrack"),
+        "no mirror": (
+            {"ids_plaintext": True, "appliance_lists_age_s": 0},
+            r"gets no package lists from \S+InRelease",
+        ),
     }
+    # A kernel whose modules are known, and are none.
+    modules = deployed.hosts["gw1"].root / "lib/modules" / os.uname().release
     for what, (variables, said) in wrong.items():
+        if what == "no such module":
+            modules.mkdir(parents=True)
+            (modules / "modules.dep").touch()
         run = deployed.site(**variables)
+        shutil.rmtree(modules.parent, ignore_errors=True)
         assert run.code != 0, what
         assert re.search(said, run.text), (what, run.text[-3000:])
         assert run.total("changed") == 0, what
@@ -164,6 +179,59 @@ def test_the_toggle_and_an_attack(deployed: Bed, request: pytest.FixtureRequest)
     assert deployed.reaches("gw2")
 
 
+def test_the_benchmark_measures_and_puts_the_mode_back(
+    deployed: Bed, request: pytest.FixtureRequest
+) -> None:
+    few = ["--quick", "--step=1", "--resolution=0.5", "--ceiling=1000", "--fixed="]
+    out = deployed.place / "bench"
+    given = {"bench_arguments": few, "bench_out": str(out)}
+    words = ("tcpdump", "-n", "-l", "-i", "to-gw1", "tcp", "and", "dst", "port", "80")
+    words += ("and", "not", "dst", "host", DEVICE["gw1"])
+    with subprocess.Popen(
+        deployed.network.command("gen", *words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as elsewhere:
+        before = deployed.received("gw1")
+        checked = deployed.play("bench.yml", "--check", **given)
+        assert_good(checked)
+        assert deployed.received("gw1") - before < 50 and not out.exists()
+        run = deployed.play("bench.yml", **given)
+        assert_good(run)
+        sent = deployed.received("gw1") - before
+        assert sent > 300
+        elsewhere.terminate()
+        assert elsewhere.communicate()[0] == b""
+    measured = json.loads((out / "bench.json").read_text("utf-8"))
+    assert not measured["about"]["interrupted"]
+    assert deployed.ids("gw1", "status")["mode"] == "offloaded"
+    assert ATTACKER["gw1"] not in json.dumps(deployed.ids("gw1", "allow", "list"))
+    told(request, f"bench.yml: {run.seconds:.0f} s, {sent} packets to the sink and nobody else")
+
+
+def test_a_benchmark_cut_off_puts_the_mode_back(
+    deployed: Bed, request: pytest.FixtureRequest
+) -> None:
+    def until(what: str, wanted: bool) -> float:
+        start = time.monotonic()
+        while (what in json.dumps(asked())) is not wanted:
+            assert time.monotonic() - start < 300, asked()
+            time.sleep(1)
+        return time.monotonic() - start
+
+    def asked() -> list[Any]:
+        return [deployed.ids("gw1", "status")["mode"], deployed.ids("gw1", "allow", "list")]
+
+    few = ["--step=60", "--confirmations=0", "--rounds=1", "--ceiling=200"]
+    given = {"bench_modes": ["gateway-only"], "bench_arguments": few, "bench_limit_s": 90}
+    with deployed.begin("bench.yml", bench_out=str(deployed.place / "cut"), **given) as run:
+        until("gateway-only", wanted=True)
+        run.terminate()
+        run.communicate(timeout=120)
+    took = until("offloaded", wanted=True)
+    # What Ansible itself no longer came to, the gateway's own clock does.
+    later = until(ATTACKER["gw1"], wanted=False)
+    told(request, f"bench.yml cut off: mode back after {took:.0f} s, all of it {later:.0f} s later")
+
+
 def test_a_revoked_gateway_is_refused_by_the_node(
     deployed: Bed, request: pytest.FixtureRequest
 ) -> None:
@@ -234,15 +302,21 @@ def test_upgrade_and_rollback(
         assert time.monotonic() < end, deployed.ids("gw1", "decisions")
     standing = deployed.ids("gw1", "decisions")
     clone = next_version(tmp_path / "clone")
-    run = deployed.site("--limit=gw1,node1", ids_mode="offloaded", appliance_source=str(clone))
-    assert_good(run)
+    with deployed.knocking("gw1") as said:
+        run = deployed.site("--limit=gw1,node1", ids_mode="offloaded", appliance_source=str(clone))
+        assert_good(run)
     assert machine.say(*release) != old
     assert [d["subject"] for d in deployed.ids("gw1", "decisions")] == [
         d["subject"] for d in standing
     ]
     assert not deployed.reaches("gw1")
-    back = deployed.play("rollback.yml", "--limit=gw1")
-    assert back.code == 0, back.text
+    with deployed.knocking("gw1") as said_back:
+        back = deployed.play("rollback.yml", "--limit=gw1")
+        assert back.code == 0, back.text
+    for lines in (said, said_back):
+        (line,) = (line for line in lines if "packets transmitted" in line)
+        assert " 0 received," in line, line
+        told(request, f"banned, while the release changes: {line}")
     assert machine.say(*release) == old
     assert not deployed.reaches("gw1")
     assert machine.say("systemctl", "is-active", "ids-appliance") == "active\n"

@@ -58,7 +58,11 @@ def needed(start: list[str], python: str) -> set[str]:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_everything_that_is_installed_is_pinned(python: str) -> None:
     start = list(PROJECT["dependencies"])
-    assert {"monitor", "dashboard"} == extras() <= set(PROJECT["optional-dependencies"])
+    assert (
+        {"monitor", "dashboard", "notices", "gateway"}
+        == extras()
+        <= set(PROJECT["optional-dependencies"])
+    )
     for extra in sorted(extras()):
         start += PROJECT["optional-dependencies"][extra]
     wanted = needed(start, python)

@@ -19,7 +19,7 @@ def read(path: Path) -> dict[str, object]:
 
 
 def test_playbooks_are_well_formed() -> None:
-    books = ("site.yml", "rollback.yml", "authority.yml")
+    books = ("site.yml", "rollback.yml", "authority.yml", "bench.yml")
     done = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "--syntax-check", *books],
         cwd=PLAYBOOKS,

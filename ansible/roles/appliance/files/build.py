@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""A directory with our source and the build's wheels in, our own wheel beside them out.
+"""A directory with sources and the build's wheels in, a wheel of each source beside them out.
 
-Runs on the target, without the network, where the controller could not build for it. The last line
-printed is the wheel's path.
+Runs on the target, without the network, where the controller could not build for it. Prints the
+paths of the new wheels.
+usage: build.py DIRECTORY [ARCHIVE...]
 """
 
 import subprocess
@@ -16,6 +17,7 @@ ARCHIVE = "ids-appliance-src.tar.gz"
 def main() -> None:
     """Build in a scratch environment that is removed again."""
     house = Path(sys.argv[1])
+    before = set(house.glob("*.whl"))
     # Beside the wheels, not in /tmp: that may be small or mounted noexec.
     with tempfile.TemporaryDirectory(dir=house) as scratch:
         subprocess.run([sys.executable, "-m", "venv", f"{scratch}/venv"], check=True)
@@ -23,13 +25,17 @@ def main() -> None:
         offline = ["--quiet", "--disable-pip-version-check", "--no-index", f"--find-links={house}"]
         # A new environment of Debian 12 has a setuptools that is too old for our pyproject.toml.
         subprocess.run([pip, "install", "--upgrade", *offline, "setuptools", "Cython"], check=True)
-        subprocess.run(["tar", "-xzf", str(house / ARCHIVE), "-C", scratch], check=True)
-        subprocess.run(
-            [pip, "wheel", *offline, "--no-deps", "--no-build-isolation", f"--wheel-dir={house}"]
-            + [f"{scratch}/ids-appliance-src"],
-            check=True,
-        )
-    print(*house.glob("ids_appliance-*.whl"), sep="\n")
+        for archive in sys.argv[2:] or [ARCHIVE]:
+            source = Path(scratch, archive)
+            source.mkdir()
+            words = ["tar", "-xzf", str(house / archive), "-C", str(source), "--strip-components=1"]
+            subprocess.run(words, check=True)
+            subprocess.run(
+                [pip, "wheel", *offline, "--no-deps", "--no-build-isolation"]
+                + [f"--wheel-dir={house}", str(source)],
+                check=True,
+            )
+    print(*sorted(set(house.glob("*.whl")) - before), sep="\n")
 
 
 if __name__ == "__main__":

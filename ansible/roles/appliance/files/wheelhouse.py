@@ -2,10 +2,11 @@
 """A clone and a target's Python in, a directory with all wheels that the target needs out.
 
 Runs on the controller. Our own wheel is built here if a Python of the target's version and
-machine type is at hand; else the source goes along, with what building it there takes. The result
-is kept by the source's digest, so a second host of the same kind costs nothing. Prints JSON:
+machine type is at hand; else the source goes along, with what building it there takes. So does what
+others publish as source only. The result is kept by the source's digest, so a second host of the
+same kind costs nothing. Prints JSON; `source` is what still has to be built on the host:
 
-    {"release": "0.1.0-1a2b3c4d5e", "directory": "...", "source": "" or "ids-appliance-src.tar.gz"}
+    {"release": "0.1.0-1a2b3c4d5e", "directory": "...", "source": ["ids-appliance-src.tar.gz"]}
 """
 
 import argparse
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,8 @@ from pathlib import Path
 PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "ids_appliance", "ext")
 LEFT_OUT = {".so", ".c", ".html", ".pyc"}
 ARCHIVE = "ids-appliance-src.tar.gz"
+SOURCE_ONLY = ("netfilterqueue",)
+"""What nobody publishes wheels of: built on the host, where its library is."""
 MANYLINUX = (
     "manylinux_2_28",
     "manylinux_2_27",
@@ -46,15 +50,16 @@ def main() -> None:
     cache = Path(arguments.cache).absolute()
     extras = "".join(f"+{name}" for name in arguments.extras.split(",") if name)
     house = cache / f"{release}-cp{arguments.python}-{arguments.machine}{extras}"
-    answer = {"release": release, "directory": str(house), "source": ""}
+    answer = {"release": release, "directory": str(house), "source": []}
     if not os.environ.get("ANSIBLE_CHECK_MODE"):
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (house / "complete").exists():
                 prepare(source, house, project, arguments)
-            if not (found(house) or borrowed(house, to=house)):
-                answer["source"] = ARCHIVE
+            if not found(house):
+                borrowed(house, to=house)
+            answer["source"] = unbuilt(house)
     print(json.dumps(answer))
 
 
@@ -104,6 +109,8 @@ def prepare(source: Path, house: Path, project: dict, arguments: argparse.Namesp
         needs = list(project["project"]["dependencies"])
         for extra in filter(None, arguments.extras.split(",")):
             needs += project["project"]["optional-dependencies"][extra]
+        sources = [need for need in needs if name_of(need) in SOURCE_ONLY]
+        needs = [need for need in needs if need not in sources]
         python = local_python(arguments)
         if borrowed(house, to=new):
             pass
@@ -112,6 +119,8 @@ def prepare(source: Path, house: Path, project: dict, arguments: argparse.Namesp
         else:
             with tarfile.open(new / ARCHIVE, "w:gz") as archive:
                 archive.add(copy, "ids-appliance-src")
+        fetch(sources, new, arguments)
+        if unbuilt(new):
             shutil.copy2(Path(__file__).with_name("build.py"), new)
             needs += project["build-system"]["requires"]
         download(needs, new, arguments)
@@ -123,6 +132,19 @@ def prepare(source: Path, house: Path, project: dict, arguments: argparse.Namesp
 def found(house: Path) -> list[Path]:
     """Return our own wheel, if it is there."""
     return list(house.glob("ids_appliance-*.whl"))
+
+
+def name_of(need: str) -> str:
+    """Return the name in a requirement or a file's name, as PyPI spells it."""
+    return re.split(r"[^A-Za-z0-9_.-]|-\d", need.strip())[0].replace("_", "-").lower()
+
+
+def unbuilt(house: Path) -> list[str]:
+    """Return the archives of sources that there is no wheel of."""
+    built = {name_of(path.name) for path in house.glob("*.whl")}
+    ours = [ARCHIVE] if (house / ARCHIVE).exists() and not found(house) else []
+    others = (path.name for path in sorted(house.glob("*.tar.gz")) if path.name != ARCHIVE)
+    return ours + [name for name in others if name_of(name) not in built]
 
 
 def borrowed(house: Path, *, to: Path) -> bool:
@@ -158,6 +180,15 @@ def download(needs: list[str], to: Path, arguments: argparse.Namespace) -> None:
         *("--only-binary=:all:", "--implementation=cp", f"--python-version={arguments.python}"),
         *(*tags, f"--constraint={arguments.constraints}", *needs),
     )
+
+
+def fetch(needs: list[str], to: Path, arguments: argparse.Namespace) -> None:
+    """Fetch what there are no wheels of, as its authors packed it."""
+    for need in needs:
+        run(
+            *(sys.executable, "-m", "pip", "download", "--quiet", f"--dest={to}", "--no-deps"),
+            *(f"--no-binary={name_of(need)}", f"--constraint={arguments.constraints}", need),
+        )
 
 
 def run(*words: str) -> None:
