@@ -1,10 +1,12 @@
 """The name of a mode in, its processes on the test bed out, and how many packets it has judged."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
@@ -36,8 +38,19 @@ class Mode:
     """The module is told the model: it measures latency."""
     ring: Ring = Ring()
     """Of a module that is no gateway: its capture ring."""
+    needs: str = ""
+    """The module, of an extra that not everybody has, without which it does not start."""
     missing: str = ""
     """Why it cannot be run; empty: it can."""
+
+    @property
+    def absent(self) -> str:
+        """Why it cannot be run here, as far as can be seen before anything is built; "" if it can."""
+        if self.missing:
+            return self.missing
+        if self.needs and find_spec(self.needs) is None:
+            return f"{self.needs} is not installed: pip install 'ids-appliance[gateway]'"
+        return ""
 
 
 _OURS: Final = "ids_appliance"
@@ -79,12 +92,14 @@ MODES: Final = {
             _OURS,
             as_gateway=True,
             inline=True,
+            needs="netfilterqueue",
         ),
         Mode(
             "inline-accepting",
             "the same queue and binding; its reader accepts every packet unseen",
             "ids_appliance.bench.accepting",
             inline=True,
+            needs="netfilterqueue",
         ),
     )
 }
@@ -93,6 +108,18 @@ TIMED: Final = {
     "offloaded": Mode("offloaded, latency", "", _TIMED, timed=True, node="appliance"),
 }
 """Mode -> its twin that measures how long packets wait for their verdict."""
+
+
+def others(name: str) -> list[Mode]:
+    """Return another system's modes, for comparison under the same load; "": none.
+
+    What the machine lacks, or what cannot be measured yet, is in `missing`."""
+    if name != "suricata":
+        return []
+    missing = "not installed: suricata; to install: apt-get install suricata (Debian backports)"
+    if shutil.which("suricata") is not None:
+        missing = "how Suricata counts what it judges has not been measured with a real one"
+    return [Mode("suricata", "Suricata in NFQUEUE and AF_PACKET mode", missing=missing)]
 
 
 @dataclass(slots=True)
@@ -127,8 +154,8 @@ class Stage:
     @contextmanager
     def running(self, mode: Mode) -> Iterator[Running]:
         """Run a mode; it is ready when this is entered. Raises LabError."""
-        if mode.missing:
-            raise LabError(f"mode {mode.name}: {mode.missing}")
+        if mode.absent:
+            raise LabError(f"mode {mode.name}: {mode.absent}")
         if not mode.module:
             yield Running(dict)
         elif mode.as_gateway:

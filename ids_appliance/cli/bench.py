@@ -18,7 +18,7 @@ from ids_appliance.bench.inventory import read
 from ids_appliance.bench.live import MODES as LIVE_MODES
 from ids_appliance.bench.live import Live
 from ids_appliance.bench.machine import machine
-from ids_appliance.bench.modes import MODES, Mode, Stage
+from ids_appliance.bench.modes import MODES, Mode, Stage, others
 from ids_appliance.bench.plan import QUICK, Run, Thoroughness, Trials, hasten, steps_at_most
 from ids_appliance.bench.plots import draw
 from ids_appliance.bench.remote import Ssh
@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 QUICK_MIXES = ("syn-single", "mixed")
 LIVE_MIX = "live"
 QUICK_MODES = ("bare", "tapped", "gateway-only", "offloaded")
-USUAL = [mode.name for mode in MODES.values() if not mode.missing]
+USUAL = [mode.name for mode in MODES.values() if not mode.absent]
 
 
 def chosen(_context: click.Context, option: click.Parameter, text: str | None) -> list[str]:
@@ -82,6 +82,11 @@ def number(name: str, about: str, low: float, *, whole: bool = False) -> Callabl
     "--cgroup",
     type=click.Choice(list(CLASSES)),
     help="Hold the gateway's process to a class of machine (control groups).",
+)
+@click.option(
+    "--against",
+    type=click.Choice(["suricata"]),
+    help="Another system under the same load; it says what it lacks.",
 )
 @click.option(
     "--model",
@@ -141,9 +146,9 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
     usual = LIVE_MODES if live else QUICK_MODES if quick else USUAL
     chosen_modes = [MODES[name] for name in modes or usual]
     chosen_mixes = [LIVE_MIX] if live else mixes or list(QUICK_MIXES if quick else packets.MIXES)
-    for mode in chosen_modes:
-        if mode.missing:
-            raise IdsError(f"mode {mode.name} cannot be measured: {mode.missing}")
+    for mode in [*chosen_modes, *others(given["against"] or "")]:
+        if mode.absent:
+            raise IdsError(f"mode {mode.name} cannot be measured: {mode.absent}")
         if live and mode.name not in LIVE_MODES:
             raise IdsError(f"mode {mode.name} cannot be measured live: {', '.join(LIVE_MODES)} can")
     about = {
@@ -176,8 +181,8 @@ def _bed(stack: ExitStack, model: Path, cgroup: str | None, about: dict[str, Any
     require()
     if not (model / "card.json").is_file():
         raise IdsError(f"{model} is no model bundle: it has no card.json")
-    bed = stack.enter_context(Bed())
     prefix = stack.enter_context(held(cgroup)) if cgroup else ()
+    bed = stack.enter_context(Bed())
     if cgroup:
         about["notes"].append(f"the gateway's process is held to {cgroup}")
     stage = stack.enter_context(Stage(bed, model, prefix=prefix))
