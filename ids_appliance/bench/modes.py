@@ -45,7 +45,7 @@ class Mode:
 
     @property
     def absent(self) -> str:
-        """Why it cannot be run here, as far as can be seen before anything is built; "" if it can."""
+        """Why it cannot be run here, as far as can be seen beforehand; "" if it can."""
         if self.missing:
             return self.missing
         if self.needs and find_spec(self.needs) is None:
