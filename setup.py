@@ -23,7 +23,17 @@ if SANITIZE:
     FLAGS += ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     LINK += ["-fsanitize=address,undefined"]
 
-MODULES = ("features", "cells", "forest", "wire", "capfile", "ring", "evidence", "screen")
+MODULES = (
+    "features",
+    "cells",
+    "forest",
+    "wire",
+    "capfile",
+    "ring",
+    "evidence",
+    "screen",
+    "nfqueue",
+)
 
 setup(
     ext_modules=cythonize(

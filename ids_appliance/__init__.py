@@ -4,7 +4,17 @@ import importlib
 
 __version__ = "0.1.0"
 
-COMPILED = ("_features", "_cells", "_forest", "_wire", "_capfile", "_ring", "_evidence", "_screen")
+COMPILED = (
+    "_features",
+    "_cells",
+    "_forest",
+    "_wire",
+    "_capfile",
+    "_ring",
+    "_evidence",
+    "_screen",
+    "_nfqueue",
+)
 
 for _name in COMPILED:
     try:

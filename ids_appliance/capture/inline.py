@@ -8,43 +8,21 @@ interfaces (ARP, what is for the gateway itself, what is bridged) comes from the
 """
 
 import select
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
+from ids_appliance.capture.batched import BatchReader
 from ids_appliance.capture.bridge_ports import BridgePorts
+from ids_appliance.capture.held import QUEUED, Held, Port, Reader
 from ids_appliance.capture.netlink import Link
-from ids_appliance.capture.nfqueue import PacketQueue, QueueOptions
+from ids_appliance.capture.nfqueue import QueueOptions
+from ids_appliance.capture.packaged import PackageReader
 from ids_appliance.capture.ring import LINKTYPES, RingSource
-from ids_appliance.types import FRAME, Direction, FrameBatch
+from ids_appliance.types import FrameBatch
 
-QUEUED: Final = 1 << 62
-"""Numbers of queued packets begin above it: the ring's are below."""
-BATCH: Final = 128
-"""Packets in one batch: what comes behind them waits that long for its verdict."""
+__all__ = ["QUEUED", "Held", "InlineSource"]
 
-_ETHERNET: Final = 14
-_RECORD = struct.Struct("<QIIqQIHBB")  # types.FRAME
-_ROOM: Final = BATCH * (_ETHERNET + 4096)
 _TAPPED: Final = 8  # batches of the ring between two looks at the queue
-assert _RECORD.size == FRAME.itemsize
-
-
-@dataclass(slots=True)
-class Held:
-    """A packet that the kernel keeps until it has a verdict."""
-
-    packet: Any
-    payload: bytes
-    """From its IP header on, as it was at the hook; at most copy_bytes."""
-    timestamp_ns: int
-    incoming: bool
-    """It came in at a protected interface; else it leaves there."""
-    port: int
-    """Index of the captured interface that its frame shows."""
 
 
 class InlineSource:
@@ -63,23 +41,15 @@ class InlineSource:
         timeout_s: float = 0.05,
     ) -> None:
         self.ring = ring
-        self.held: dict[int, Held] = {}
-        """By the number of their frame, the oldest first."""
         self.patience_s = timeout_s
         """While packets are held, None is yielded after so long at the latest."""
         self._clock_ns = clock_ns
         self._timeout_s = timeout_s
-        self._data = bytearray(_ROOM)
-        self._view = np.frombuffer(self._data, np.uint8)
-        self._frames = np.zeros(BATCH, FRAME)
-        self._records = self._frames.view(np.uint8).data
-        self._end = self._n = 0
-        self._ports: dict[int, tuple[int, bytes, bool]] = {}
-        self._bridges: dict[int, BridgePorts] = {}
-        self._received = self._accepted = self._dropped = self._untimed = 0
         self._closed = False
-        self._last: dict[str, int] = {}
-        self._queue = PacketQueue(options, self._on_packet)
+        made = BatchReader if options.reader == "batch" else PackageReader
+        self._queue: Reader = made(options, clock_ns=clock_ns)
+        self.held: Mapping[int, Held] = self._queue.held
+        """By the number of their frame, the oldest first."""
 
     # What the ring's user asks of it -----------------------------------------------------------
 
@@ -115,16 +85,16 @@ class InlineSource:
         for met, port in ports:
             if met in index and port in index:
                 below.setdefault(met, {})[port] = index[port]
-        found, bridges = {}, {}
+        found = {}
         for met, there in below.items():
             first = next(iter(there.values()))
             ethernet = LINKTYPES.get(links[first].hardware_type, 1) == 1
-            found[index[met]] = (first, links[index[met]].mac or bytes(6), ethernet)
+            by_mac = None
             if len(there) > 1:
-                bridges[index[met]] = BridgePorts(
-                    there.values(), otherwise=first, clock_ns=self._clock_ns
-                )
-        self._ports, self._bridges = found, bridges
+                bridge = BridgePorts(there.values(), otherwise=first, clock_ns=self._clock_ns)
+                by_mac = bridge.of
+            found[index[met]] = Port(first, links[index[met]].mac or bytes(6), ethernet, by_mac)
+        self._queue.know(found)
 
     def batches(self) -> Iterator[FrameBatch | None]:
         """Yield batches of either; a batch is valid until the next one is asked for."""
@@ -139,11 +109,10 @@ class InlineSource:
             ready = {fd for fd, _ in poller.poll(0 if busy else waiting * 1000)}
             busy = False
             if self._queue.fileno() in ready:
-                self._n = self._end = 0
-                self._queue.take(BATCH)
-                if self._n:
+                batch = self._queue.read()
+                if batch is not None and len(batch.frames):
                     busy = True
-                    yield FrameBatch(self._view, self._frames[: self._n])
+                    yield batch
             if self._closed:
                 break
             if ready - {self._queue.fileno()}:
@@ -163,58 +132,39 @@ class InlineSource:
         mark: what the kernel shall mark them with. Each packet has one verdict: one that has had
         it is passed over.
         """
-        stamps = []
-        take = self.held.pop
-        for number in numbers:
-            one = take(number, None)
-            if one is None:
-                continue
-            stamps.append(one.timestamp_ns)
-            if mark is not None:
-                one.packet.set_mark(mark)
-            if drop:
-                one.packet.drop()
-            else:
-                one.packet.accept()
-        if drop:
-            self._dropped += len(stamps)
-        else:
-            self._accepted += len(stamps)
+        stamps = self._queue.verdict(numbers, drop=drop, mark=mark)
+        self._queue.flush()
         return stamps
+
+    def say(
+        self, numbers: Iterable[int], *, drop: bool = False, mark: int | None = None
+    ) -> list[int]:
+        """As `verdict`, but the kernel hears of it with the next `flush` or `verdict`: words that
+        are given together need fewer messages."""
+        return self._queue.verdict(numbers, drop=drop, mark=mark)
+
+    def flush(self) -> None:
+        """Let the kernel know what was said."""
+        self._queue.flush()
 
     def counters(self) -> dict[str, int]:
         """Return the ring's totals and the queue's; received = accepted + dropped + held."""
-        if not self._closed:
-            self._last = self._queue.counters()
-        return (
-            self.ring.counters()
-            | self._last
-            | {
-                "queue_received": self._received,
-                "queue_accepted": self._accepted,
-                "queue_dropped": self._dropped,
-                "queue_held": len(self.held),
-                "queue_untimed": self._untimed,
-            }
-        )
+        return self.ring.counters() | self._queue.counters()
 
     def drain(self, most: int = 1 << 16) -> None:
         """Accept what is held and what still waits in the queue: nothing new comes any more."""
         self.verdict(list(self.held))
         while most > 0:
-            self._n = self._end = 0
-            taken = self._queue.take(BATCH)
-            if not taken:
+            batch = self._queue.read()
+            if batch is None:
                 return
-            most -= taken
+            most -= max(1, len(batch.frames))
             self.verdict(list(self.held))
 
     def close(self) -> None:
         """End; what the kernel still holds is dropped by it. Safe to call twice."""
-        if not self._closed:
-            self.counters()
-            self._closed = True
-            self._queue.close()
+        self._closed = True
+        self._queue.close()
         self.ring.close()
 
     # -------------------------------------------------------------------------------------------
@@ -232,60 +182,3 @@ class InlineSource:
             yield batch
             if batch is None:
                 return
-
-    def _on_packet(self, packet: Any) -> None:
-        """Show a queued packet as a frame; called by the binding, and never raises for a packet."""
-        payload: bytes = packet.get_payload()
-        self._received += 1
-        stamp = packet.get_timestamp()
-        if stamp:
-            # A double holds microseconds exactly until the year 2100.
-            timestamp_ns = round(stamp * 1e6) * 1000
-        else:
-            timestamp_ns = self._clock_ns()
-            self._untimed += 1
-        number = QUEUED + self._received
-        incoming = packet.indev in self._ports
-        port, mac, ethernet = self._ports.get(
-            packet.indev if incoming else packet.outdev, (packet.indev, bytes(6), True)
-        )
-        sender = (packet.get_hw() or bytes(8))[:6] if incoming else mac
-        if incoming and packet.indev in self._bridges:
-            port = self._bridges[packet.indev].of(sender)
-        self.held[number] = Held(packet, payload, timestamp_ns, incoming, port)
-        at, size = self._end, len(payload)
-        data = self._data
-        if ethernet:
-            data[at : at + 12] = (mac if incoming else bytes(6)) + sender
-            data[at + 12 : at + 14] = b"\x86\xdd" if payload[:1] >= b"\x60" else b"\x08\x00"
-            start = at + _ETHERNET
-        else:
-            start = at
-        data[start : start + size] = payload
-        hop = start + (7 if payload[:1] >= b"\x60" else 8)
-        if incoming and hop < start + size and data[hop] < 255:
-            data[hop] += 1  # forwarding has taken one off already
-        _RECORD.pack_into(
-            self._records,
-            self._n * _RECORD.size,
-            at,
-            start + size - at,
-            start - at + _length(payload),
-            timestamp_ns,
-            number,
-            port,
-            1 if ethernet else 101,
-            Direction.HOST if incoming else Direction.OUTGOING,
-            0,
-        )
-        self._n += 1
-        self._end = start + size
-
-
-def _length(payload: bytes) -> int:
-    """Return the packet's own length: what was copied may be shorter."""
-    if len(payload) >= 6 and payload[0] >> 4 == 6:
-        return max(len(payload), 40 + int.from_bytes(payload[4:6], "big"))
-    if len(payload) >= 4:
-        return max(len(payload), int.from_bytes(payload[2:4], "big"))
-    return len(payload)

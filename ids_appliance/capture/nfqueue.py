@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ids_appliance.errors import InlineError, PermissionMissing
 
@@ -29,7 +29,7 @@ _REQUEST, _ACK = 1, 4
 _NLMSG_ERROR: Final = 2
 _SO_TIMESTAMPNS: Final = 35
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_BUFFER: Final = 4096
+_BUFFER: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class QueueOptions:
     """A full queue lets packets pass; else it drops them."""
     receive_bytes: int = 8 << 20
     """Room of the socket; a packet takes about 1 KB of it."""
+    reader: Literal["package", "batch"] = "package"
+    """Who reads it: the package, packet by packet, or our own code, many a call."""
 
 
 class PacketQueue:
@@ -64,9 +66,7 @@ class PacketQueue:
         self._left = 0
         self._early: list[bytes] = []
         self._queue = _bound(package, options, on_packet)
-        # The kernel notes when a packet came in only while some socket asks for it (socket(7)).
-        self._stamps = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._stamps.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._stamps = stamped()
         try:
             # A descriptor of our own: the package closes its one itself.
             self._socket = socket.socket(fileno=os.dup(self._queue.get_fd()))
@@ -77,7 +77,7 @@ class PacketQueue:
         try:
             self._socket.setblocking(False)
             if options.fail_open:
-                self._set_fail_open()
+                self._early = set_fail_open(self._socket, options.number)
         except BaseException:
             self.close()
             raise
@@ -119,51 +119,78 @@ class PacketQueue:
             self._socket.close()
             self._stamps.close()
 
-    def _set_fail_open(self) -> None:
-        attributes = b"".join(
-            struct.pack("=HH", 8, kind) + struct.pack(">I", _FAIL_OPEN)
-            for kind in (_CFG_MASK, _CFG_FLAGS)
+
+def configure(queue: socket.socket, number: int, attributes: bytes) -> list[bytes]:
+    """Tell the kernel how a queue shall be (NFQA_CFG_*); return the packets' messages that came
+    before its answer: a rule of a killed gateway is there already.
+
+    Raises OSError: it refuses; TimeoutError: it does not answer.
+    """
+    body = struct.pack("=BBH", 0, 0, socket.htons(number)) + attributes
+    queue.send(_HEADER.pack(_HEADER.size + len(body), _CONFIG, _REQUEST | _ACK, 1, 0) + body)
+    early = []
+    queue.settimeout(2.0)
+    try:
+        while _HEADER.unpack_from(answer := queue.recv(_BUFFER))[1] != _NLMSG_ERROR:
+            early.append(answer)
+    finally:
+        queue.setblocking(False)
+    code = -struct.unpack_from("=i", answer, _HEADER.size)[0]
+    if code:
+        raise OSError(code, os.strerror(code))
+    return early
+
+
+def set_fail_open(queue: socket.socket, number: int) -> list[bytes]:
+    """Let packets pass where a queue is full; return what came meanwhile. Raises InlineError."""
+    attributes = b"".join(
+        struct.pack("=HH", 8, kind) + struct.pack(">I", _FAIL_OPEN)
+        for kind in (_CFG_MASK, _CFG_FLAGS)
+    )
+    try:
+        return configure(queue, number, attributes)
+    except TimeoutError as error:
+        raise InlineError(f"queue {number}: the kernel does not answer about fail-open") from error
+    except OSError as error:
+        raise InlineError(
+            f"queue {number}: the kernel refuses fail-open ({error.strerror}): "
+            "set inline.fail_open = false to do without"
+        ) from error
+
+
+def refuse_held(number: int) -> None:
+    """Raise InlineError where another program has the queue."""
+    other = holder(number)
+    if other:
+        raise InlineError(
+            f"queue {number} is held by another program (port {other}): stop it, or set "
+            "inline.queue to a free number"
         )
-        body = struct.pack("=BBH", 0, 0, socket.htons(self.options.number)) + attributes
-        length = _HEADER.size + len(body)
-        self._socket.send(_HEADER.pack(length, _CONFIG, _REQUEST | _ACK, 1, 0) + body)
-        self._socket.settimeout(2.0)
-        try:
-            # Packets come before the answer where a rule of a killed gateway is there already.
-            while _HEADER.unpack_from(answer := self._socket.recv(_BUFFER))[1] != _NLMSG_ERROR:
-                self._early.append(answer)
-        except OSError as error:
-            raise InlineError(
-                f"queue {self.options.number}: the kernel does not answer about fail-open"
-            ) from error
-        finally:
-            self._socket.setblocking(False)
-        code = -struct.unpack_from("=i", answer, _HEADER.size)[0]
-        if code:
-            raise InlineError(
-                f"queue {self.options.number}: the kernel refuses fail-open "
-                f"({os.strerror(code)}): set inline.fail_open = false to do without"
-            )
+
+
+def stamped() -> socket.socket:
+    """Return a socket that lets the kernel note when packets came in, as long as it is open: it
+    does so only while some socket asks for it (socket(7))."""
+    asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    asking.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    return asking
+
+
+def no_capability(error: OSError) -> PermissionMissing | InlineError:
+    """Return what to tell people where the kernel gives no queue at all."""
+    if os.geteuid() != 0 or error.errno == errno.EPERM:
+        return PermissionMissing(
+            "a packet queue needs CAP_NET_ADMIN: run as root, or give the service that capability"
+        )
+    return InlineError(f"no packet queue can be had ({error}): modprobe nfnetlink_queue")
 
 
 def _bound(package: Any, options: QueueOptions, on_packet: Callable[[Any], None]) -> Any:
-    other = holder(options.number)
-    if other:
-        raise InlineError(
-            f"queue {options.number} is held by another program (port {other}): stop it, or set "
-            "inline.queue to a free number"
-        )
+    refuse_held(options.number)
     try:
         queue = package.NetfilterQueue()
     except OSError as error:
-        if os.geteuid() != 0 or error.errno == errno.EPERM:
-            raise PermissionMissing(
-                "a packet queue needs CAP_NET_ADMIN: run as root, or give the service that "
-                "capability"
-            ) from error
-        raise InlineError(
-            f"no packet queue can be had ({error}): modprobe nfnetlink_queue"
-        ) from error
+        raise no_capability(error) from error
     with warnings.catch_warnings():
         # It asks for the room with SO_RCVBUFFORCE; where that is not given, less has to do.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -189,8 +216,8 @@ def _package() -> Any:
         return importlib.import_module("netfilterqueue")
     except ImportError as error:
         raise InlineError(
-            "inline needs the package NetfilterQueue: apt-get install libnetfilter-queue-dev "
-            "python3-dev gcc, then pip install 'ids-appliance[gateway]'"
+            'inline.reader = "package" needs NetfilterQueue: apt-get install '
+            "libnetfilter-queue-dev python3-dev gcc, then pip install 'ids-appliance[gateway]'"
         ) from error
 
 

@@ -214,6 +214,7 @@ def open_live(gateway: "Gateway") -> assemble.Live:
             copy_bytes=config.inline.copy_bytes,
             length=config.inline.length,
             fail_open=config.inline.fail_open,
+            reader=config.inline.reader,
         )
         inline = assemble.Queued(options, gateway.clocks.wall_ns, lambda: _met(gateway))
     return assemble.live(

@@ -34,19 +34,28 @@ from tests.net.packets import (
 from tests.net.test_capture_points import expected, same, sent  # noqa: F401
 
 pytestmark = pytest.mark.net
-pytest.importorskip("netfilterqueue", reason="needs the extra `gateway`")
 
 QUEUE = 7913
+READERS = ("batch", "package")
 Above = tuple[tuple[str, str], ...]
 RING = RingOptions(block_bytes=1 << 16, blocks=4)
 
 
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> str:
+    """Who reads the queue: one contract for all."""
+    if request.param == "package":
+        pytest.importorskip("netfilterqueue", reason="needs the extra `gateway`")
+    return request.param
+
+
 @contextmanager
 def inline(
-    net: Network, names: tuple[str, ...] = ("lan0",), above: Above = (), **options
+    net: Network, reader: str, names: tuple[str, ...] = ("lan0",), above: Above = (), **options
 ) -> Iterator[tuple[assemble.Live, InlineSource, QueueRule]]:
     with net.inside("gw"), ExitStack() as stack:
-        queued = assemble.Queued(QueueOptions(number=QUEUE, **options), time.time_ns, lambda: above)
+        chosen = QueueOptions(number=QUEUE, reader=reader, **options)
+        queued = assemble.Queued(chosen, time.time_ns, lambda: above)
         live = assemble.live(names, RING, inline=queued)
         source = live.source
         assert isinstance(source, InlineSource)
@@ -84,10 +93,10 @@ def counted(rule: QueueRule) -> dict[str, int]:
     return rule.counters()
 
 
-def test_queue_and_file_show_the_same_records(sent) -> None:  # noqa: F811
+def test_queue_and_file_show_the_same_records(sent, reader: str) -> None:  # noqa: F811
     net, plan = sent
     wanted = expected(plan)
-    with inline(net) as (live, source, rule):
+    with inline(net, reader) as (live, source, rule):
         judge = Judge(live.host())
         numbers: list[int] = []
 
@@ -118,10 +127,10 @@ def test_queue_and_file_show_the_same_records(sent) -> None:  # noqa: F811
         assert counted(rule)["forward_queued"] >= held
 
 
-def test_times_lengths_and_directions_of_queued_frames(routed: Network) -> None:
+def test_times_lengths_and_directions_of_queued_frames(routed: Network, reader: str) -> None:
     long = ipv4(17, udp((40_000, 9), bytes(1400)), to_wan=True, ident=7)
     back = ipv4(ICMP, icmp(0, b"ping"), to_wan=False, ident=8)
-    with inline(routed, copy_bytes=128) as (_, source, _):
+    with inline(routed, reader, copy_bytes=128) as (_, source, _):
         begun = time.time_ns()
         frames_from(routed, "lan", "lan0", [long])
         frames_from(routed, "wan", "wan0", [back])
@@ -139,10 +148,10 @@ def test_times_lengths_and_directions_of_queued_frames(routed: Network) -> None:
             assert begun - 1000 <= frame["timestamp_ns"] <= time.time_ns()
 
 
-def test_dropped_packets_do_not_arrive_and_others_do(routed: Network) -> None:
+def test_dropped_packets_do_not_arrive_and_others_do(routed: Network, reader: str) -> None:
     packets = conversation(to_wan=True)
     doomed = {key_of(packet) for packet in packets[::2]}
-    with own_arrivals(routed, "wan") as raw, inline(routed) as (_, source, _):
+    with own_arrivals(routed, "wan") as raw, inline(routed, reader) as (_, source, _):
         frames_from(routed, "lan", "lan0", packets)
 
         def take(batch: FrameBatch) -> None:
@@ -162,8 +171,8 @@ def test_dropped_packets_do_not_arrive_and_others_do(routed: Network) -> None:
         assert source.counters()["queue_dropped"] == len(doomed)
 
 
-def test_arp_and_what_is_for_the_gateway_come_from_the_ring(routed: Network) -> None:
-    with inline(routed) as (live, source, rule):
+def test_arp_and_what_is_for_the_gateway_come_from_the_ring(routed: Network, reader: str) -> None:
+    with inline(routed, reader) as (live, source, rule):
         judge = Judge(live.host())
         seen: list[bytes] = []
         ping = subprocess.Popen(
@@ -187,14 +196,16 @@ def test_arp_and_what_is_for_the_gateway_come_from_the_ring(routed: Network) -> 
         assert counted(rule)["forward_queued"] == 0
 
 
-def test_a_routed_sender_behind_a_bridge_is_named_by_its_port(bridged: Network) -> None:
+def test_a_routed_sender_behind_a_bridge_is_named_by_its_port(
+    bridged: Network, reader: str
+) -> None:
     # b's frames are routed back out of the bridge, to an address that only the gateway can reach.
     bridged.ip("gw", "addr add 198.51.100.1/24 dev br0")
     bridged.ip("a", "addr add 198.51.100.2/24 dev eth0")
     bridged.ip("b", "route add default via 192.0.2.1")
     bridged.write("gw", "net/ipv4/ip_forward", "1")
     above = (("br0", "port1"), ("br0", "port2"))
-    with inline(bridged, ("br0",), above) as (live, source, _):
+    with inline(bridged, reader, ("br0",), above) as (live, source, _):
         assert set(live.names) == {"port1", "port2"}
         judge = Judge(live.host())
         ping = subprocess.Popen(
@@ -217,13 +228,15 @@ def test_a_routed_sender_behind_a_bridge_is_named_by_its_port(bridged: Network) 
         assert ping.returncode == 0
 
 
-def test_flows_judged_clean_pass_beside_the_queue_until_taken_back(routed: Network) -> None:
+def test_flows_judged_clean_pass_beside_the_queue_until_taken_back(
+    routed: Network, reader: str
+) -> None:
     ports = (40_001, 443)
     flow = (LAN4, 40_001, socket.inet_aton("198.51.100.77"), 443)
     reply = ipv4(6, tcp((443, 40_001), 0x18, b"x"), to_wan=False, ident=3)
     data = [ipv4(6, tcp(ports, 0x18, b"x"), to_wan=True, ident=i) for i in (1, 2)]
     end = ipv4(6, tcp(ports, 0x11), to_wan=True, ident=4)
-    with own_arrivals(routed, "wan") as wan, inline(routed) as (_, source, rule):
+    with own_arrivals(routed, "wan") as wan, inline(routed, reader) as (_, source, rule):
         rule.pass_by([flow], for_s=600)
         frames_from(routed, "wan", "wan0", [reply])
         frames_from(routed, "lan", "lan0", [data[0], end])
@@ -240,11 +253,11 @@ def test_flows_judged_clean_pass_beside_the_queue_until_taken_back(routed: Netwo
 
 
 @pytest.mark.parametrize("fail_open", [True, False])
-def test_a_full_queue_does_as_it_is_told(routed: Network, fail_open: bool) -> None:
+def test_a_full_queue_does_as_it_is_told(routed: Network, fail_open: bool, reader: str) -> None:
     packets = [ipv4(ICMP, icmp(8, b"p"), to_wan=True, ident=i) for i in range(1, 61)]
     with (
         own_arrivals(routed, "wan") as wan,
-        inline(routed, length=16, fail_open=fail_open) as (_, source, rule),
+        inline(routed, reader, length=16, fail_open=fail_open) as (_, source, rule),
     ):
         frames_from(routed, "lan", "lan0", packets)
         wait_for(lambda: counted(rule)["forward_queued"] == 60)
@@ -260,13 +273,16 @@ def test_a_full_queue_does_as_it_is_told(routed: Network, fail_open: bool) -> No
 
 
 @pytest.mark.nightly
-def test_who_is_killed_leaves_traffic_flowing_and_the_next_one_takes_over(routed: Network) -> None:
+def test_who_is_killed_leaves_traffic_flowing_and_the_next_one_takes_over(
+    routed: Network, reader: str
+) -> None:
     program = (
         "import time; from ids_appliance import assemble; "
         "from ids_appliance.capture.nfqueue import QueueOptions; "
         "from ids_appliance.enforce.queue_rule import QueueRule; "
-        f"live = assemble.live(['lan0'], inline=assemble.Queued(QueueOptions(number={QUEUE}), "
-        f"time.time_ns, tuple)); QueueRule({QUEUE}, max_clean=64).install(['lan0']); "
+        f"chosen = QueueOptions(number={QUEUE}, reader={reader!r}); "
+        "live = assemble.live(['lan0'], inline=assemble.Queued(chosen, time.time_ns, tuple)); "
+        f"QueueRule({QUEUE}, max_clean=64).install(['lan0']); "
         "print('ready', flush=True); time.sleep(600)"
     )
     one = subprocess.Popen(
@@ -275,9 +291,8 @@ def test_who_is_killed_leaves_traffic_flowing_and_the_next_one_takes_over(routed
     try:
         assert one.stdout.readline() == "ready\n"
         with routed.inside("gw"), pytest.raises(InlineError, match="another gateway|held by"):
-            assemble.live(
-                ["lan0"], inline=assemble.Queued(QueueOptions(number=QUEUE), time.time_ns, tuple)
-            )
+            chosen = QueueOptions(number=QUEUE, reader=reader)
+            assemble.live(["lan0"], inline=assemble.Queued(chosen, time.time_ns, tuple))
         with routed.inside("gw"), pytest.raises(InlineError, match="another gateway"):
             QueueRule(QUEUE, max_clean=64).install(["lan0"])
     finally:
@@ -290,7 +305,7 @@ def test_who_is_killed_leaves_traffic_flowing_and_the_next_one_takes_over(routed
     with own_arrivals(routed, "wan") as wan:
         frames_from(routed, "lan", "lan0", conversation(to_wan=True)[:4])
         assert len(arrived(wan, 4)) == 4
-    with inline(routed) as (_, source, rule):
+    with inline(routed, reader) as (_, source, rule):
         frames_from(routed, "lan", "lan0", conversation(to_wan=True)[:4])
         read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 4)
         rule.remove()
@@ -318,7 +333,8 @@ def test_rules_of_others_are_left_alone(routed: Network) -> None:
 def test_without_the_package_one_line_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "netfilterqueue", None)
     with pytest.raises(InlineError) as caught:
-        assemble.live(["lo"], inline=assemble.Queued(QueueOptions(), time.time_ns, tuple))
+        chosen = QueueOptions(reader="package")
+        assemble.live(["lo"], inline=assemble.Queued(chosen, time.time_ns, tuple))
     said = str(caught.value)
     assert "libnetfilter-queue-dev" in said and "ids-appliance[gateway]" in said
     assert "\n" not in said

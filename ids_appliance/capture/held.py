@@ -1,0 +1,77 @@
+"""What a reader of a packet queue promises: frames in batches, and a word for each held packet."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from ids_appliance.types import FrameBatch
+
+QUEUED: Final = 1 << 62
+"""Numbers of queued packets begin above it: a ring's are below."""
+BATCH: Final = 128
+"""Packets in one batch: what comes behind them waits that long for its verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An interface at which routed packets are met."""
+
+    shown: int
+    """Index of the captured interface that its packets' frames show."""
+    mac: bytes
+    """Our own there; zeros where it has none."""
+    ethernet: bool
+    by_mac: Callable[[bytes], int] | None = None
+    """A bridge: the captured port at which a sender's MAC is."""
+
+
+@dataclass(slots=True)
+class Held:
+    """A packet that the kernel keeps until it has a verdict."""
+
+    packet: Any
+    """Has `indev`, `mark` and `get_hw()`, as the package's."""
+    payload: bytes
+    """From its IP header on, as it was at the hook; at most copy_bytes."""
+    timestamp_ns: int
+    incoming: bool
+    """It came in at a protected interface; else it leaves there."""
+    port: int
+    """Index of the captured interface that its frame shows."""
+
+
+class Reader(Protocol):
+    """One bound queue. Implementations: batched.BatchReader, packaged.PackageReader.
+
+    The contract, tested for each: a packet is shown once and held until its word; a word about
+    one that is not held is passed over; words reach the kernel with the next `flush`, packets
+    in the order in which they came as far as their words were given together.
+    """
+
+    @property
+    def held(self) -> Mapping[int, Held]:
+        """Packets without a word by the number of their frame, the oldest first."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+
+    def know(self, ports: Mapping[int, Port]) -> None:
+        """Take over the interfaces, by the index at which routed packets are met."""
+
+    def read(self) -> FrameBatch | None:
+        """Return what can be read now, at most BATCH packets, none perhaps; None: nothing waits.
+        Never waits; the batch is valid until the next is asked for."""
+
+    def verdict(self, numbers: Iterable[int], *, drop: bool, mark: int | None) -> list[int]:
+        """Give held packets their word; return the timestamps (ns) of those still held.
+
+        mark: what the kernel shall mark them with."""
+
+    def flush(self) -> None:
+        """Let the kernel know."""
+
+    def counters(self) -> dict[str, int]:
+        """Return totals by name; queue_received = accepted + dropped + held."""
+
+    def close(self) -> None:
+        """Give the queue up; what the kernel still holds is dropped by it. Safe to call twice."""
