@@ -11,8 +11,10 @@ Every class is assured of its rate whatever the others want, and what is left go
 urgent: so a flood that calls itself urgent (anybody can set a code point) leaves nine tenths of
 normal's share alone. Traps (tc-htb(8), sch_htb.c):
  * `quantum` is given, or the kernel reckons one from the rate, and complains at most rates.
- * Bursts are a millisecond's worth, two frames at least: the default, meant for timers of 100 Hz,
-   is too small for fast links and lets HTB miss its rate.
+ * Bursts are a millisecond's worth: the default, meant for timers of 100 Hz, is too small for fast
+   links and lets HTB miss its rate. On slow ones they are less than a frame, so that two never
+   leave back to back (a class may send while it owes nothing, sch_htb.c, htb_class_mode): at
+   2 Mbit/s each takes 6 ms, and an urgent packet would wait for all of them in the modem.
  * Offloads hand over up to 64 KiB as one packet, which at 20 Mbit/s keeps the line for 26 ms,
    and HTB does not split it; TBF does (sch_tbf.c, tbf_segment). So below SPLIT a class's queue is
    a TBF far too fast ever to wait, and the queue proper is in it (1e6: ... 1e9:).
@@ -44,6 +46,8 @@ _CONTROL: Final = (0.05, 0.25)
 _PRIORITY_CEILING: Final = 0.9
 _FRAME: Final = 1514
 _BURST_S: Final = 0.001
+_LEAST_BURST: Final = 1000
+"""Bytes: below a frame, and still enough for a timer that is some milliseconds late."""
 _QUEUE_S: Final = 0.1
 """A full queue is emptied in about so long at the class's ceiling."""
 
@@ -124,7 +128,7 @@ def _shape(bits: int, ceiling: int) -> str:
 
 
 def _burst(bits: int) -> int:
-    return max(2 * _FRAME, int(bits / 8 * _BURST_S))
+    return max(_LEAST_BURST, int(bits / 8 * _BURST_S))
 
 
 def _bits(value: float) -> int:

@@ -20,6 +20,7 @@ from ids_appliance.enforce.tc_table import TABLE
 from ids_appliance.types import Decision, Kind, Response, Subject
 from tests.enforce.conftest import BEYOND, Scene, decide
 from tests.enforce.traffic import answered
+from tests.net.namespaces import wait_for
 
 pytestmark = pytest.mark.net
 
@@ -47,11 +48,15 @@ def tc(scene: Scene, *words: str) -> str:
 
 
 def sent(scene: Scene, made: TrafficClasses, act: Callable[[], None]) -> dict[str, int]:
-    """Return how many packets each queue has sent while `act` ran, those that sent any."""
+    """Return how many packets each queue has sent of what `act` gave it, those that sent any."""
 
-    def now() -> dict[str, int]:
+    def nothing_waits() -> bool:
         with scene.net.inside("gw"):
             made.reconcile()
+        return not any(n for k, n in made.counters().items() if k.startswith("tc_waiting_"))
+
+    def now() -> dict[str, int]:
+        wait_for(nothing_waits)
         return {k: n for k, n in made.counters().items() if k.startswith("tc_packets_")}
 
     before = now()
