@@ -291,9 +291,36 @@ def spoofs() -> Iterator[Case]:
     yield Case("arp-lease-handed-over", (greeting, handed, taken))
 
 
+def tunnels() -> Iterator[Case]:
+    """What somebody says in a tunnel is nobody's doing: neither a scan nor an ARP reply in it."""
+    away = HOST, WAN
+    claim = t.ethernet(
+        OTHER_MAC, arp(2, OTHER_MAC, (OTHER_MAC, GATEWAY4), HOST, 0).data[14:], 0x0806
+    )
+
+    def told(number: int, packet: bytes) -> Iterator[Sent]:
+        """An innocent's packet, and a frame with it, in everything that Zeek could unwrap."""
+        framed = t.ethernet(OTHER_MAC, packet, 0x0800)
+        at_s = number * 0.02
+        for port, head in ((4789, b"\x08" + bytes(7)), (6081, b"\0\0\x65\x58" + bytes(4))):
+            for inner in (framed, claim):
+                body = t.udp((1000 + number, port), head + inner)
+                yield ip(away, 17, body, at_s)
+        yield ip(away, 4, packet, at_s)
+        yield ip(away, 47, b"\0\0\x08\0" + packet, at_s)
+        yield ip(away, 47, b"\0\0\x65\x58" + claim, at_s)
+
+    frames = [
+        sent
+        for n in range(25)
+        for sent in told(n, t.ip(OTHER, server(9), 6, t.tcp((40_000, 1000 + n), SYN, 1, 0)))
+    ]
+    yield Case("nothing-is-unwrapped", (*frames, *quiet(1.2), *quiet(1.4), *quiet(1.6)))
+
+
 def cases() -> tuple[Case, ...]:
     """Return the table."""
-    return (*floods(), *scans(), *sweeps(), *spoofs())
+    return (*floods(), *scans(), *sweeps(), *spoofs(), *tunnels())
 
 
 def pcap(frames: tuple[Sent, ...]) -> bytes:

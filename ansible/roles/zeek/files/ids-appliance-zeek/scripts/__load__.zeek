@@ -1,5 +1,6 @@
 @load ./settings
 @load ./time-outs
+@load ./tunnels
 @load ./clock
 @load ./who
 @load ./trigger-log
