@@ -9,13 +9,13 @@ Design:
  c) *asks* are cells that are with the classifier, in a bounded ring, numbered in order. Packets
     wait for an ask by number; a batch waits until none of its packets does. Batches are finished
     in order, so asks are freed from the oldest.
- d) a packet that waits keeps its record (120 bytes) so that it can be encoded again when the model
+ d) a packet that waits keeps its record (136 bytes) so that it can be encoded again when the model
     changes under way; a packet whose cell is known keeps nothing.
  e) one C loop per batch without the GIL; nothing is allocated per packet.
 
 A table belongs to one model for its whole life, so an answer of an old model cannot reach a packet
-of a new one. Without a grid (features=()), every packet is its own cell: the packet record itself,
-never cached (transports that send packets, not cells).
+of a new one. Without a grid (features=()), every packet is its own cell: the 60 features of the group
+`packet`, never cached (transports that send packets, not cells).
 """
 
 import os
@@ -40,7 +40,7 @@ cdef extern from *:
 
 cdef enum:
     WAYS = 8
-    MAX_WORDS = 15          # 60 features of two bytes, or the record itself: 120 bytes
+    MAX_WORDS = 17          # 68 columns of two bytes
 
 cdef enum:
     # Outcome in types.py
@@ -88,10 +88,10 @@ cdef class Assignment:
     cdef Py_ssize_t n, room
     cdef int64_t oldest                     # lowest ask any packet waits for
     cdef bint held                          # frame `assigned` is parsed, and had no room yet
-    cdef uint16_t held_row[60]              # its record
+    cdef uint16_t held_row[N_COLUMNS]              # its record
     cdef int32_t *wait_frame                # index of the frame
     cdef int64_t *wait_ask                  # number of the ask
-    cdef uint16_t *wait_rows                # (room, 60)
+    cdef uint16_t *wait_rows                # (room, 68)
     cdef Sender[::1] v_senders
     cdef uint8_t[::1] v_outcomes
     cdef double[::1] v_probabilities
@@ -133,8 +133,8 @@ cdef class Assignment:
             return
         self.wait_frame[to] = self.wait_frame[i]
         self.wait_ask[to] = self.wait_ask[i]
-        memcpy(self.wait_rows + to * N_FEATURES, self.wait_rows + i * N_FEATURES,
-               N_FEATURES * sizeof(uint16_t))
+        memcpy(self.wait_rows + to * N_COLUMNS, self.wait_rows + i * N_COLUMNS,
+               N_COLUMNS * sizeof(uint16_t))
 
     cdef int _reserve(self) except -1 nogil:
         # Room for one more waiting packet; doubled, so that a batch of known cells pays nothing.
@@ -147,7 +147,7 @@ cdef class Assignment:
         room = self.room * 2 if self.room else 64
         frame = <int32_t *>malloc(room * sizeof(int32_t))
         ask = <int64_t *>malloc(room * sizeof(int64_t))
-        rows = <uint16_t *>malloc(room * N_FEATURES * sizeof(uint16_t))
+        rows = <uint16_t *>malloc(room * N_COLUMNS * sizeof(uint16_t))
         if frame == NULL or ask == NULL or rows == NULL:
             free(frame)
             free(ask)
@@ -157,7 +157,7 @@ cdef class Assignment:
         if self.waiting:
             memcpy(frame, self.wait_frame, self.waiting * sizeof(int32_t))
             memcpy(ask, self.wait_ask, self.waiting * sizeof(int64_t))
-            memcpy(rows, self.wait_rows, self.waiting * N_FEATURES * sizeof(uint16_t))
+            memcpy(rows, self.wait_rows, self.waiting * N_COLUMNS * sizeof(uint16_t))
         free(self.wait_frame)
         free(self.wait_ask)
         free(self.wait_rows)
@@ -171,7 +171,7 @@ cdef class Assignment:
 cdef class CellTable:
     """A model's grid, its cache of known cells and its asks.
 
-    features: feature indices, strictly increasing, at most 60; cuts: per feature a uint16 array,
+    features: columns of the record, strictly increasing; cuts: per feature a uint16 array,
     strictly increasing, each >= 1. threshold: verdict 1 if probability > threshold. cache_cells and
     max_asks are rounded up to powers of two; max_waiting bounds the packets that wait at a time.
     shed: when asks or waiting packets are full, give the packet up (live); else `assign` stops and
@@ -188,10 +188,10 @@ cdef class CellTable:
 
     # grid
     cdef int n_features
-    cdef uint8_t column[60]
-    cdef bint wide[60]                      # two-byte code
+    cdef uint8_t column[N_COLUMNS]
+    cdef bint wide[N_COLUMNS]                      # two-byte code
     cdef uint8_t *codes                     # per feature a table over its domain, packed closely:
-    cdef size_t table[60]                   # where it begins; one byte a code, two if wide
+    cdef size_t table[N_COLUMNS]                   # where it begins; one byte a code, two if wide
 
     # cache
     cdef uint64_t set_mask
@@ -240,10 +240,10 @@ cdef class CellTable:
         cdef Py_ssize_t i, j, v, at, n_sets
         cdef const uint16_t[::1] c
         features = tuple(features)
-        if len(features) > N_FEATURES or len(cuts) != len(features):
-            raise ValueError("a grid has at most 60 features, and cuts for each")
-        if list(features) != sorted(set(features)) or (features and not 0 <= min(features) <= max(features) < N_FEATURES):
-            raise ValueError("features must be strictly increasing indices below 60")
+        if len(features) > N_COLUMNS or len(cuts) != len(features):
+            raise ValueError("a grid has at most 68 features, and cuts for each")
+        if list(features) != sorted(set(features)) or (features and not 0 <= min(features) <= max(features) < N_COLUMNS):
+            raise ValueError("features must be strictly increasing indices below 68")
         if not (1 <= cache_cells <= 1 << 24 and 1 <= max_asks <= 1 << 22 and max_waiting >= 1):
             raise ValueError("cache_cells, max_asks or max_waiting out of range")
         if not 0 <= model_index <= 255:
@@ -301,7 +301,7 @@ cdef class CellTable:
         self.bucket_mask = 2 * i - 1
         self.ask_keys = <uint64_t *>calloc(i * self.words, sizeof(uint64_t))
         self.ask_hash = <uint64_t *>calloc(i, sizeof(uint64_t))
-        self.ask_rows = <uint16_t *>calloc(i * N_FEATURES, sizeof(uint16_t))
+        self.ask_rows = <uint16_t *>calloc(i * N_COLUMNS, sizeof(uint16_t))
         self.ask_state = <uint8_t *>calloc(i, 1)
         self.ask_probability = <double *>calloc(i, sizeof(double))
         self.chain = <int64_t *>malloc(i * sizeof(int64_t))
@@ -414,7 +414,7 @@ cdef class CellTable:
         self.ask_hash[at] = h
         self.ask_state[at] = A_NEW
         memcpy(self.ask_keys + at * self.words, key, self.words * sizeof(uint64_t))
-        memcpy(self.ask_rows + at * N_FEATURES, row, N_FEATURES * sizeof(uint16_t))
+        memcpy(self.ask_rows + at * N_COLUMNS, row, N_COLUMNS * sizeof(uint16_t))
         self.chain[at] = self.bucket[h & self.bucket_mask]
         self.bucket[h & self.bucket_mask] = ask
         self.stats[S_ASKS] += 1
@@ -469,7 +469,7 @@ cdef class CellTable:
         cdef const uint8_t *base = &data[0] if size else &nothing  # NULL + 0 is not defined in C
         cdef const Host *me
         cdef Py_ssize_t i, n = a.n
-        cdef uint16_t row[N_FEATURES]
+        cdef uint16_t row[N_COLUMNS]
         cdef double p = 0
         cdef uint64_t h = 0
         cdef int64_t ask
@@ -523,7 +523,7 @@ cdef class CellTable:
         a._reserve()
         a.wait_frame[a.waiting] = <int32_t>i
         a.wait_ask[a.waiting] = ask
-        memcpy(a.wait_rows + a.waiting * N_FEATURES, row, N_FEATURES * sizeof(uint16_t))
+        memcpy(a.wait_rows + a.waiting * N_COLUMNS, row, N_COLUMNS * sizeof(uint16_t))
         a.waiting += 1
         a.adopted += 1
         self.waiting += 1
@@ -586,7 +586,7 @@ cdef class CellTable:
         kept = a.adopted
         i = a.adopted
         while i < a.waiting:
-            ask = self._place(a.wait_rows + i * N_FEATURES, &p, &h, True)
+            ask = self._place(a.wait_rows + i * N_COLUMNS, &p, &h, True)
             if ask == -2:
                 self._judge(a, a.wait_frame[i], p, h)
                 self.waiting -= 1
@@ -628,7 +628,7 @@ cdef class CellTable:
 
     def request(self, Py_ssize_t max_rows):
         """Hand out the oldest unsent asks: (number of the first, cells (n, key_bytes) uint8,
-        rows (n, 60) uint16), or None."""
+        rows (n, 68) uint16), or None."""
         cdef Py_ssize_t i, n = min(max_rows, self.ask_head - self.ask_sent)
         cdef int64_t at, first = self.ask_sent
         cdef uint8_t[:, ::1] cells
@@ -636,13 +636,13 @@ cdef class CellTable:
         if n <= 0:
             return None
         out_cells = np.empty((n, self.key_bytes), dtype=np.uint8)
-        out_rows = np.empty((n, N_FEATURES), dtype=np.uint16)
+        out_rows = np.empty((n, N_COLUMNS), dtype=np.uint16)
         cells = out_cells
         rows = out_rows
         for i in range(n):
             at = (first + i) & self.ask_mask
             memcpy(&cells[i, 0], self.ask_keys + at * self.words, self.key_bytes)
-            memcpy(&rows[i, 0], self.ask_rows + at * N_FEATURES, N_FEATURES * sizeof(uint16_t))
+            memcpy(&rows[i, 0], self.ask_rows + at * N_COLUMNS, N_COLUMNS * sizeof(uint16_t))
             self.ask_state[at] = A_SENT
         self.ask_sent += n
         return first, out_cells, out_rows
@@ -709,7 +709,8 @@ cdef class CellTable:
         return [self.parse_counters[i] for i in range(N_COUNTERS)]
 
     def encode(self, const uint16_t[:, ::1] rows):
-        """Return the cells (n, key_bytes) of packet records (n, 60).
+        """Return the cells (n, key_bytes) of packet records: (n, 68), or (n, 60) where no feature is of
+        another group than `packet`.
 
         Raises ValueError where a record is none: of another width, or a value outside its domain.
         """
@@ -717,8 +718,9 @@ cdef class CellTable:
         cdef int f
         cdef uint64_t key[MAX_WORDS]
         cdef uint8_t[:, ::1] out
-        if rows.shape[1] != N_FEATURES:
-            raise ValueError("a packet record has 60 columns")
+        if rows.shape[1] != N_COLUMNS and (rows.shape[1] != N_FEATURES or (
+                self.n_features and self.column[self.n_features - 1] >= N_FEATURES)):
+            raise ValueError("a packet record has 68 columns, 60 without addresses")
         cells = np.empty((rows.shape[0], self.key_bytes), dtype=np.uint8)
         out = cells
         for i in range(rows.shape[0]):

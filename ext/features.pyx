@@ -1,4 +1,4 @@
-"""Frames in, packet records out: (n, 60) uint16 with the GIL released."""
+"""Frames in, packet records out: (n, 68) uint16 with the GIL released."""
 
 from packet cimport *
 
@@ -69,9 +69,9 @@ def extract(const uint8_t[::1] data, const Frame[::1] frames, HostIdentity host,
             uint64_t[::1] counters):
     """Parse every frame of a batch.
 
-    data: the buffer; frames: (n,) FRAME. Written: rows (n, 60), senders (n,), outcomes (n,) with
-    the values of Outcome (JUDGED for a row that holds a packet; the row is zeros otherwise), and
-    counters (9,), added to, named by COUNTER_NAMES. Raises ValueError where a frame lies outside
+    data: the buffer; frames: (n,) FRAME. Written: rows (n, 68), or (n, 60) where the group `packet`
+    is enough; senders (n,); outcomes (n,) with the values of Outcome (JUDGED for a row that holds a
+    packet; the row is zeros otherwise); counters (9,), added to, named by COUNTER_NAMES. Raises ValueError where a frame lies outside
     the buffer or an array is too short: a source's bug, not a packet's doing.
     """
     cdef Py_ssize_t i, n = frames.shape[0]
@@ -79,7 +79,10 @@ def extract(const uint8_t[::1] data, const Frame[::1] frames, HostIdentity host,
     cdef uint8_t nothing = 0
     cdef const uint8_t *base = &data[0] if size else &nothing  # NULL + 0 is not defined in C
     cdef const Frame *f
-    if rows.shape[0] < n or rows.shape[1] != N_FEATURES or senders.shape[0] < n or outcomes.shape[0] < n:
+    cdef uint16_t row[N_COLUMNS]
+    cdef Py_ssize_t width = rows.shape[1]
+    cdef bint whole = width == N_COLUMNS
+    if rows.shape[0] < n or not (whole or width == N_FEATURES) or senders.shape[0] < n or outcomes.shape[0] < n:
         raise ValueError("output arrays are smaller than the batch")
     if counters.shape[0] < N_COUNTERS:
         raise ValueError("counters need %d places" % N_COUNTERS)
@@ -91,10 +94,12 @@ def extract(const uint8_t[::1] data, const Frame[::1] frames, HostIdentity host,
         return
     with nogil:
         for i in range(n):
-            outcomes[i] = parse_frame(base, &frames[i], &host.host, &rows[i, 0], &senders[i],
-                                      &counters[0])
+            outcomes[i] = parse_frame(base, &frames[i], &host.host, &rows[i, 0] if whole else row,
+                                      &senders[i], &counters[0])
             if outcomes[i] != P_JUDGE:
-                memset(&rows[i, 0], 0, N_FEATURES * sizeof(uint16_t))
+                memset(&rows[i, 0], 0, width * sizeof(uint16_t))
+            elif not whole:
+                memcpy(&rows[i, 0], row, width * sizeof(uint16_t))
 
 
 def extract_l3(const uint8_t[::1] packet, uint16_t ethertype, uint16_t[::1] row,
@@ -102,15 +107,16 @@ def extract_l3(const uint8_t[::1] packet, uint16_t ethertype, uint16_t[::1] row,
     """Parse one layer-3 packet, as NFQUEUE hands it over; True if it can be judged.
 
     ethertype: 0x0800, 0x86DD, 0x0806, or 0 to go by the version nibble. forwarded: the hook lies
-    behind our own forwarding (FORWARD, POSTROUTING), so one is added to the TTL.
+    behind our own forwarding (FORWARD, POSTROUTING), so one is added to the TTL. row: (68,) or (60,).
     """
+    cdef uint16_t whole[N_COLUMNS]
     cdef uint8_t dummy = 0
     cdef const uint8_t *p = &packet[0] if packet.shape[0] else &dummy
-    if row.shape[0] != N_FEATURES or counters.shape[0] < N_COUNTERS:
-        raise ValueError("row needs 60 places and counters %d" % N_COUNTERS)
+    if row.shape[0] not in (N_FEATURES, N_COLUMNS) or counters.shape[0] < N_COUNTERS:
+        raise ValueError("row needs 60 or 68 places and counters %d" % N_COUNTERS)
     counters[C_FRAMES] += 1
-    if parse_l3(p, <uint32_t>packet.shape[0], ethertype, &row[0], &counters[0]) != P_JUDGE:
-        return False
-    if forwarded and not row[F_IS_ARP]:
-        ttl_on_arrival(p, <uint32_t>packet.shape[0], &row[0])
-    return True
+    cdef bint can = parse_l3(p, <uint32_t>packet.shape[0], ethertype, whole, &counters[0]) == P_JUDGE
+    if can and forwarded and not whole[F_IS_ARP]:
+        ttl_on_arrival(p, <uint32_t>packet.shape[0], whole)
+    memcpy(&row[0], whole, row.shape[0] * sizeof(uint16_t))
+    return can

@@ -32,8 +32,9 @@ cdef extern from "<stdlib.h>" nogil:
 
 cdef enum:
     LEAF = 255              # node_feature of a leaf
-    N_COLUMNS = 60          # columns of a packet record
-    MAX_FEATURES = 60
+    N_FEATURES = 60         # columns of the group `packet`
+    N_COLUMNS = 68          # columns of a packet record
+    MAX_FEATURES = 68
     MAX_TREES = 1024        # of one member
     MAX_MEMBERS = 16
     MAX_NODES = 1 << 22
@@ -294,11 +295,12 @@ cdef class Forest:
                 out[i] = self._judge(codes)
 
     def evaluate_rows(self, const uint16_t[:, ::1] rows, double[::1] out):
-        """Write P(malicious) of each packet record; rows: (n, 60), out: (n,)."""
+        """Write P(malicious) of each packet record; rows: (n, 68), or (n, 60) where no feature is of
+        another group than `packet`; out: (n,)."""
         cdef Py_ssize_t i, n = rows.shape[0]
         cdef uint16_t codes[MAX_FEATURES]
         self._check_built()
-        if out.shape[0] != n or rows.shape[1] != N_COLUMNS:
+        if out.shape[0] != n or not self._fits(rows.shape[1]):
             raise ValueError("rows must be (n, %d) and out (n,)" % N_COLUMNS)
         with nogil:
             for i in range(n):
@@ -318,16 +320,22 @@ cdef class Forest:
                 self._each(codes, &out[i, 0])
 
     def evaluate_rows_each(self, const uint16_t[:, ::1] rows, double[:, ::1] out):
-        """Write what each member says of each packet record; rows: (n, 60), out: (n, members)."""
+        """Write what each member says of each packet record; rows as for `evaluate_rows`, out: (n,
+        members)."""
         cdef Py_ssize_t i, n = rows.shape[0]
         cdef uint16_t codes[MAX_FEATURES]
         self._check_built()
-        if out.shape[0] != n or out.shape[1] != self.n_members or rows.shape[1] != N_COLUMNS:
+        if out.shape[0] != n or out.shape[1] != self.n_members or not self._fits(rows.shape[1]):
             raise ValueError("rows must be (n, %d) and out (n, %d)" % (N_COLUMNS, self.n_members))
         with nogil:
             for i in range(n):
                 self._encode(&rows[i, 0], codes)
                 self._each(codes, &out[i, 0])
+
+    cdef bint _fits(self, Py_ssize_t width) noexcept:
+        if width == N_FEATURES:
+            return self.n_features == 0 or self.columns[self.n_features - 1] < N_FEATURES
+        return width == N_COLUMNS
 
     cdef int _check_built(self) except -1:
         if self.n_members == 0:

@@ -1,4 +1,5 @@
-# From the bytes of a frame to the packet record: 60 unsigned integers (docs/features.md).
+# From the bytes of a frame to the packet record: 68 unsigned integers (docs/features.md), the 60 of
+# the group `packet` and the addresses' octets of the group `header`.
 #
 # Design:
 #  a) one frame, one C function, no Python, no allocation: parse_frame finds the layer-3 packet,
@@ -15,7 +16,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, memcmp
 
 cdef enum:
-    N_FEATURES = 60
+    N_FEATURES = 60         # of the group `packet`
+    N_COLUMNS = 68          # of the record, all groups
     # columns of the record that the code names
     F_SRC_PORT = 0
     F_DST_PORT = 1
@@ -46,6 +48,8 @@ cdef enum:
     F_IS_SMTP = 57
     F_IS_IRC = 58
     F_IS_TELNET = 59
+    F_SRC_OCTET_0 = 60
+    F_DST_OCTET_0 = 64
     PAYLOAD_BYTES = 32
     MAX_EXTENSIONS = 8
 
@@ -132,7 +136,7 @@ cdef inline int domain_of(int feature) noexcept nogil:
         return 65536
     if feature == F_LENGTH or feature == F_PAYLOAD_LEN:
         return 65536
-    return 2 if feature >= F_SYN else 256
+    return 2 if F_SYN <= feature < F_SRC_OCTET_0 else 256
 
 
 cdef inline uint16_t be16(const uint8_t *p) noexcept nogil:
@@ -296,6 +300,7 @@ cdef inline void _layer4(const uint8_t *p, uint32_t l3, uint32_t end, bint has_h
 
 cdef inline void _ipv4(const uint8_t *p, uint32_t cap, uint16_t *row, uint64_t *counters) noexcept nogil:
     cdef uint32_t ihl, length, end
+    cdef int i
     ihl = (p[0] & 15) * 4
     if cap >= 4:
         length = be16(p + 2)
@@ -308,6 +313,12 @@ cdef inline void _ipv4(const uint8_t *p, uint32_t cap, uint16_t *row, uint64_t *
         row[F_TTL] = p[8]
     if cap >= 10:
         row[F_PROTO] = p[9]
+    if cap >= 20:
+        for i in range(8):
+            row[F_SRC_OCTET_0 + i] = p[12 + i]
+    elif cap >= 16:
+        for i in range(4):
+            row[F_SRC_OCTET_0 + i] = p[12 + i]
     if ihl < 20:
         counters[C_BAD_IHL] += 1
         row[F_PAYLOAD_LEN] = row[F_LENGTH]
@@ -384,7 +395,7 @@ cdef inline int parse_l3(const uint8_t *p, uint32_t cap, uint16_t ethertype, uin
     # Fill the row from a layer-3 packet. ethertype 0: told by the version nibble (raw IP).
     # Returns P_JUDGE or P_UNPARSABLE.
     cdef uint8_t version
-    memset(row, 0, N_FEATURES * sizeof(uint16_t))
+    memset(row, 0, N_COLUMNS * sizeof(uint16_t))
     if ethertype == ETH_ARP:
         row[F_HEADER_LENGTH] = 28
         row[F_LENGTH] = 28

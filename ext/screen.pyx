@@ -62,7 +62,7 @@ MAX_SUSPECTS = 4096
 
 cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *counters,
                       uint8_t *mark) noexcept nogil:
-    cdef uint16_t row[N_FEATURES]
+    cdef uint16_t row[N_COLUMNS]
     cdef Sender seen
     cdef Sender flood
     cdef Look look

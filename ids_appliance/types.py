@@ -136,7 +136,7 @@ class Grid:
     threshold: float
     """A packet's verdict is 1 if its probability is greater than this."""
     features: tuple[int, ...]
-    """Indices into schema.FEATURES, strictly increasing."""
+    """Indices into schema.COLUMNS, strictly increasing."""
     cuts: tuple[U16, ...]
     """Per feature: strictly increasing, each in 1 .. domain - 1."""
     schema_hash: bytes = SCHEMA_HASH
@@ -153,7 +153,7 @@ class CellRequest:
     cells: U8
     """(n, key_bytes): the cells. See ext/cells.pyx for the layout."""
     rows: U16
-    """(n, N_FEATURES): the packet record that made each cell, for transports without cells."""
+    """(n, N_COLUMNS): the packet record that made each cell, for transports without cells."""
 
 
 class AnswerStatus(IntEnum):

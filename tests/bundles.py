@@ -3,7 +3,7 @@
 import numpy as np
 
 from ids_appliance.classify.bundle import Bundle, make_bundle
-from ids_appliance.schema import FEATURES
+from ids_appliance.schema import COLUMNS, FEATURES
 
 LEAF = 255
 
@@ -15,7 +15,7 @@ def random_arrays(seed=0, *, n_trees=10, n_leaves=32, features=None, max_cuts=30
         features = sorted(rng.choice(len(FEATURES), 12, replace=False).tolist() + [])
     cuts = []
     for i in features:
-        domain = FEATURES[i].domain
+        domain = COLUMNS[i].domain
         n = int(rng.integers(1, min(domain - 1, max_cuts) + 1))
         cuts.append(np.sort(rng.choice(np.arange(1, domain), n, replace=False)).astype("<u2"))
     trees = [_random_tree(rng, n_leaves, [len(c) for c in cuts]) for _ in range(n_trees)]
@@ -42,7 +42,7 @@ def random_members(seed=0, *, kinds=(0, 1, 2, 3), n_trees=4, n_leaves=20, featur
     )
     linear = kinds.count(1)
     if linear:  # a weighted feature is cut at every value
-        counts = [FEATURES[i].domain - 1 for i in arrays["features"].tolist()]
+        counts = [COLUMNS[i].domain - 1 for i in arrays["features"].tolist()]
         arrays["cut_counts"] = np.array(counts, "<u4")
         arrays["cuts"] = np.concatenate([np.arange(1, n + 1) for n in counts]).astype("<u2")
     # A linear member has no trees: its share goes to nobody.

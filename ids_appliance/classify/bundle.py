@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from ids_appliance._forest import ARRAYS, MEMBER_ARRAYS, Forest
 from ids_appliance.errors import BundleError
-from ids_appliance.schema import FEATURES, SCHEMA_HASH
+from ids_appliance.schema import COLUMNS, model_hash
 from ids_appliance.types import Grid
 
 FORMATS: Final = {1: ARRAYS, 2: ARRAYS | MEMBER_ARRAYS}
@@ -93,12 +93,12 @@ def make_bundle(arrays: Arrays, threshold: float, *, card: Mapping[str, Any]) ->
     grid = _grid(frozen, threshold, digest)
     full = dict(card) | {
         "format": number,
-        "schema_hash": SCHEMA_HASH.hex(),
+        "schema_hash": grid.schema_hash.hex(),
         "model_id": grid.model_id.hex(),
         "arrays_digest": digest.hex(),
         "threshold": threshold,
     }
-    full.setdefault("features", [FEATURES[i].name for i in grid.features])
+    full.setdefault("features", [COLUMNS[i].name for i in grid.features])
     return Bundle(grid, forest, MappingProxyType(full), MappingProxyType(frozen))
 
 
@@ -145,12 +145,13 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     card_bytes, array_bytes = _read_files(name)
     try:
         card = _card(card_bytes)
-        if card["schema_hash"] != SCHEMA_HASH.hex():
+        arrays = _unpack(array_bytes, FORMATS[card["format"]])
+        ours = model_hash(arrays["features"].tolist()).hex()
+        if card["schema_hash"] != ours:
             raise BundleError(
                 "it was made for another packet record (schema hash "
-                f"{card['schema_hash'][:16]!r}, ours is {SCHEMA_HASH.hex()[:16]}): train it again"
+                f"{card['schema_hash'][:16]!r}, ours is {ours[:16]}): train it again"
             )
-        arrays = _unpack(array_bytes, FORMATS[card["format"]])
         if card["arrays_digest"] != _digest(arrays).hex():
             raise BundleError("the checksum of its arrays does not match: the file is damaged")
         bundle = make_bundle(arrays, card["threshold"], card=card)
@@ -220,7 +221,7 @@ def _card(content: bytes) -> dict[str, Any]:
         raise BundleError(f"its format is {card['format']}, this version reads {known}")
     if not math.isfinite(card["threshold"]):
         raise BundleError("the threshold is not a number")
-    names = {feature.name for feature in FEATURES}
+    names = {feature.name for feature in COLUMNS}
     if not all(isinstance(name, str) and name in names for name in card["features"]):
         raise BundleError("card.json names a feature that the packet record does not have")
     return card
@@ -231,11 +232,12 @@ def _grid(arrays: Arrays, threshold: float, digest: bytes) -> Grid:
     ends = np.cumsum(arrays["cut_counts"], dtype=np.int64)
     cuts = tuple(np.split(arrays["cuts"], ends[:-1])) if features else ()
     for index, own in zip(features, cuts, strict=True):
-        if len(own) and int(own[-1]) >= FEATURES[index].domain:
-            raise BundleError(f"a cut of {FEATURES[index].name} lies outside its values")
+        if len(own) and int(own[-1]) >= COLUMNS[index].domain:
+            raise BundleError(f"a cut of {COLUMNS[index].name} lies outside its values")
     # The digest covers the arrays' names, so no two formats share an id.
-    judged = b"ids-appliance model 1" + SCHEMA_HASH + struct.pack("<d", threshold) + digest
-    return Grid(hashlib.sha256(judged).digest()[:16], threshold, features, cuts)
+    schema = model_hash(features)
+    judged = b"ids-appliance model 1" + schema + struct.pack("<d", threshold) + digest
+    return Grid(hashlib.sha256(judged).digest()[:16], threshold, features, cuts, schema)
 
 
 def _digest(arrays: Arrays) -> bytes:

@@ -22,8 +22,8 @@ from ids_appliance.classify.tls import Identity, Role, peer_identity
 from ids_appliance.errors import CertificateError
 from ids_appliance.schema import SCHEMA_HASH
 
-MAX_KEY_BYTES: Final = 120
-"""Of a cell of all 60 features, two bytes each: no cell is longer."""
+MAX_KEY_BYTES: Final = 136
+"""Of a cell of all 68 columns, two bytes each: no cell is longer."""
 
 
 @dataclass(frozen=True, slots=True)

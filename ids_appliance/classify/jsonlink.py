@@ -117,6 +117,9 @@ class JsonConnection(Connection):
     def serve(self) -> None:
         seqs, rows = self.queue.popleft()
         _, bundle = self.node.current()
+        if bundle.grid.schema_hash != SCHEMA_HASH:
+            self._refuse_model()
+            return
         out = np.empty(len(rows))
         bundle.forest.evaluate_rows(rows, out)
         self.node.counts["requests"] += len(rows)
@@ -130,6 +133,9 @@ class JsonConnection(Connection):
 
     def announce(self) -> None:
         _, bundle = self.node.current()
+        if bundle.grid.schema_hash != SCHEMA_HASH:
+            self._refuse_model()
+            return
         line = {
             "version": VERSION,
             "schema_hash": SCHEMA_HASH.hex(),
@@ -137,6 +143,10 @@ class JsonConnection(Connection):
             "threshold": bundle.grid.threshold,
         }
         self.write(json.dumps(line).encode() + b"\n")
+
+    def _refuse_model(self) -> None:
+        text = "the model asks for more than the 60 features of a JSON row: use the binary link"
+        self.refuse(wire.ERROR_SCHEMA, text)
 
     def refuse(self, code: int, text: str) -> None:
         self.node.counts["refused"] += 1
@@ -179,7 +189,7 @@ class JsonSession(Session):
         if not self._sent:
             self.quiet_since = self.unanswered_since = self.link.now()
         self._sent.append(_Sent(asked, self._seq))
-        rows = asked.request.rows.tolist()
+        rows = asked.request.rows[:, :N_FEATURES].tolist()
         self._rows += len(rows)
         text = "".join([_ROW % (seq, *row) for seq, row in enumerate(rows, self._seq)])
         self._seq += len(rows)

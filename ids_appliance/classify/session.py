@@ -10,10 +10,10 @@ from ids_appliance import _wire as wire
 from ids_appliance.classify.outstanding import Asked, Outstanding
 from ids_appliance.classify.tls import Role, explain, peer_identity
 from ids_appliance.errors import CertificateError, HandshakeError, LinkError, NodeUnreachable
-from ids_appliance.schema import FEATURES, SCHEMA_HASH
+from ids_appliance.schema import COLUMNS, SCHEMA_HASH, model_hash
 from ids_appliance.types import Grid
 
-_WIDTHS: Final = tuple(feature.width for feature in FEATURES)
+_WIDTHS: Final = tuple(feature.width for feature in COLUMNS)
 
 MAX_UNREAD: Final = 4 << 20
 """Bytes; more than all requests that may be under way."""
@@ -161,10 +161,11 @@ class Session(asyncio.Protocol, abc.ABC):
 
     def adopt(self, slot: int, grid: Grid) -> None:
         """Follow a model; the one before it may still be asked for what was made for it."""
-        if grid.schema_hash != SCHEMA_HASH:
+        ours = model_hash(grid.features)
+        if grid.schema_hash != ours:
             raise HandshakeError(
                 f"the node's packet record is {grid.schema_hash.hex()[:16]}, ours "
-                f"{SCHEMA_HASH.hex()[:16]}: install the same version on both"
+                f"{ours.hex()[:16]}: install the same version on both"
             )
         self.link.follow(grid)
         newest = list(self.models.items())[-1:]

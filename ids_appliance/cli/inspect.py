@@ -5,7 +5,7 @@ import json
 import click
 
 from ids_appliance.classify.bundle import key_widths, load_bundle
-from ids_appliance.schema import FEATURES
+from ids_appliance.schema import COLUMNS
 
 
 @click.command()
@@ -43,4 +43,4 @@ def command(bundle: str, as_json: bool, grid: bool) -> None:
         widths = key_widths(model.grid)
         for index, cuts, width in zip(model.grid.features, model.grid.cuts, widths, strict=True):
             shown = " ".join(str(cut) for cut in cuts.tolist())
-            click.echo(f"{FEATURES[index].name} ({len(cuts)} cuts, {width} byte): {shown}")
+            click.echo(f"{COLUMNS[index].name} ({len(cuts)} cuts, {width} byte): {shown}")

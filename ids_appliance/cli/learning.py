@@ -64,11 +64,13 @@ def recipe_options(command: F) -> F:
         ),
         click.option(
             "--features",
-            type=click.Choice(["all", "top20"]),
+            type=click.Choice(["all", "top20", "header"]),
             default="top20",
             show_default=True,
             help="All 60, or the 20 that a forest on all of them finds most important in what is "
-            "trained on: as good, and cells a third the size.",
+            "trained on: as good, and cells a third the size. header: length, protocol and the "
+            "octets of IPv4 addresses, as the inline paper has it; addresses know captures, not "
+            "attacks.",
         ),
         click.option(
             "--family",

@@ -6,7 +6,7 @@ import numpy as np
 
 from ids_appliance._features import COUNTER_NAMES, extract_l3
 from ids_appliance.classify.bundle import Bundle
-from ids_appliance.schema import N_FEATURES
+from ids_appliance.schema import N_COLUMNS
 
 _COUNTERS: Final = len(COUNTER_NAMES)
 
@@ -18,7 +18,7 @@ class PacketModel:
         self.model_id = bundle.grid.model_id
         self._threshold = bundle.grid.threshold
         self._forest = bundle.forest
-        self._rows = np.zeros((1, N_FEATURES), np.uint16)
+        self._rows = np.zeros((1, N_COLUMNS), np.uint16)
         self._counters = np.zeros(_COUNTERS, np.uint64)
         self._one = np.zeros(1)
         self._each = np.zeros((1, len(bundle.forest.members)))

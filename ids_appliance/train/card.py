@@ -92,6 +92,13 @@ def card_markdown(card: Mapping[str, Any], name: str) -> str:
         "",
     ]
     lines += _expectations(card["metrics"])
+    if any("_octet_" in name for name in card["features"]):
+        lines += [
+            "**This model asks for addresses.** They tell one capture from another, and one "
+            "network's hosts from another's: it is made to be compared with a paper, not to be "
+            "relied upon where other addresses are in use.",
+            "",
+        ]
     lines += ["## Features", "", ", ".join(f"`{name}`" for name in card["features"]), ""]
     lines += _sources(card)
     return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ids_appliance._forest import ARRAYS, KINDS, MEMBER_ARRAYS
 from ids_appliance.errors import BundleError
-from ids_appliance.schema import FEATURES
+from ids_appliance.schema import COLUMNS
 from ids_appliance.train.families.reading import Domain, Member, Split, read_member
 
 LEAF: Final = 255
@@ -25,7 +25,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 def compile_pipeline(pipeline: Any, features: Sequence[int]) -> Arrays:
     """Return the arrays (format 1: a forest alone, else format 2) of a fitted pipeline or vote.
 
-    features: indices into schema.FEATURES of the pipeline's columns, strictly increasing. The
+    features: indices into schema.COLUMNS of the pipeline's columns, strictly increasing. The
     classes are 0 and 1, 1 malicious. Features that no member can tell apart are left out of the
     arrays. Raises BundleError for a pipeline that is none of the above, or whose scalers are not
     monotone.
@@ -58,15 +58,15 @@ def scaled_domains(pipeline: Any, features: Sequence[int]) -> list[Domain]:
 
     Raises BundleError if a larger value can become a smaller one.
     """
-    widest = max(FEATURES[i].domain for i in features)
+    widest = max(COLUMNS[i].domain for i in features)
     domain = np.stack(
-        [np.minimum(np.arange(widest), FEATURES[i].domain - 1) for i in features], axis=1
+        [np.minimum(np.arange(widest), COLUMNS[i].domain - 1) for i in features], axis=1
     ).astype(np.float64)
     scaled = np.asarray(pipeline[:-1].transform(domain), np.float64)
     if not np.isfinite(scaled.astype(np.float32)).all() or (np.diff(scaled, axis=0) < 0).any():
         raise BundleError("the scalers are not monotone: cells would not be exact")
     return [
-        np.ascontiguousarray(scaled[: FEATURES[i].domain, column])
+        np.ascontiguousarray(scaled[: COLUMNS[i].domain, column])
         for column, i in enumerate(features)
     ]
 
@@ -89,7 +89,7 @@ def _cuts(members: Sequence[Member], features: Sequence[int]) -> list[Sequence[i
                     found[split.feature].add(split.cut)
     weighted = {i for member in members for i in member.weights}
     return [
-        range(1, FEATURES[feature].domain) if i in weighted else sorted(found[i])
+        range(1, COLUMNS[feature].domain) if i in weighted else sorted(found[i])
         for i, feature in enumerate(features)
     ]
 

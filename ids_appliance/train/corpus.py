@@ -29,7 +29,7 @@ class Corpus:
     """Packets that can be judged, in the order of the labels and of the files."""
 
     rows: U16
-    """(n, 60) packet records."""
+    """(n, 68) packet records, or of fewer columns (`narrow`)."""
     labels: U8
     """(n,) of Label."""
     family: U8
@@ -43,6 +43,10 @@ class Corpus:
     def group(self) -> npt.NDArray[np.str_]:
         """(n,) origin of each packet."""
         return np.array([report.entry.group for report in self.reports])[self.file]
+
+    def narrow(self, columns: int) -> "Corpus":
+        """Return only the first so many columns of the records."""
+        return replace(self, rows=np.ascontiguousarray(self.rows[:, :columns]))
 
     def select(self, which: npt.NDArray[Any]) -> "Corpus":
         """Return only the packets that a mask or an index array names."""

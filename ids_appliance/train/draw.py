@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ids_appliance.errors import LabelError
+from ids_appliance.schema import N_COLUMNS
 from ids_appliance.train.corpus import Corpus, Gatherer, find_parts, left_out, stop_if_wrong
 from ids_appliance.train.extract import Chunk, FileReport
 from ids_appliance.train.labels import Entry
@@ -308,7 +309,7 @@ def _fetch(job: _Pass) -> _Fetched:
 
 def _joined(chunks: list[Chunk]) -> Chunk:
     return Chunk(
-        np.concatenate([c.rows for c in chunks]) if chunks else np.empty((0, 60), np.uint16),
+        np.concatenate([c.rows for c in chunks]) if chunks else np.empty((0, N_COLUMNS), np.uint16),
         _flat([c.labels for c in chunks], np.uint8),
         _flat([c.family for c in chunks], np.uint8),
         _flat([c.frames for c in chunks], np.uint64),

@@ -13,7 +13,7 @@ import numpy as np
 from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
 from ids_appliance.capture.file import CaptureFile
 from ids_appliance.errors import IdsError
-from ids_appliance.schema import N_FEATURES
+from ids_appliance.schema import N_COLUMNS
 from ids_appliance.train.labels import Entry, Labeller
 from ids_appliance.types import SENDER, U8, U16, U64, Outcome
 
@@ -44,7 +44,7 @@ class Chunk:
     """Consecutive packets of one capture that can be judged."""
 
     rows: U16
-    """(n, 60) packet records."""
+    """(n, 68) packet records."""
     labels: U8
     """(n,) of Label."""
     family: U8
@@ -111,7 +111,7 @@ class CaptureReader:
                         self._labeller.label(batch)  # times in rules count from the first frame
                     self.counted = after
                     continue
-                rows = np.empty((n, N_FEATURES), np.uint16)
+                rows = np.empty((n, N_COLUMNS), np.uint16)
                 outcomes = np.empty(n, np.uint8)
                 extract(
                     batch.data,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from ids_appliance.schema import N_FEATURES
+from ids_appliance.schema import HEADER_FEATURES, N_COLUMNS, N_FEATURES
 from ids_appliance.train.families import VOTERS
 from ids_appliance.train.families.making import make
 from ids_appliance.train.families.vote import Vote
@@ -26,7 +26,8 @@ class Recipe:
     """Everything that decides what a model becomes, given the packets."""
 
     features: str = "top20"
-    """all, or top20: the 20 that a forest on all of them finds most important, for all families."""
+    """all; top20: the 20 that a forest on all of them finds most important, for all families; or
+    header: length, protocol and the octets of IPv4 addresses."""
     trees: int = 50
     """Of a tree model; logistic regression has none."""
     leaves: int = 128
@@ -39,6 +40,12 @@ class Recipe:
     family: str = "forest"
     """One of families.FAMILIES."""
 
+    @property
+    def width(self) -> int:
+        """Columns of the record that its packets are to have: addresses only where they are asked
+        for, because packets that differ in nothing else count as equal."""
+        return N_COLUMNS if self.features == "header" else N_FEATURES
+
 
 def fit(
     recipe: Recipe, rows: U16, classes: Classes, groups: Groups
@@ -46,17 +53,25 @@ def fit(
     """Return the fitted pipeline, or vote of pipelines, and the features (indices) that are its
     columns.
 
-    rows: (n, 60); classes: (n,) 1 malicious, 0 not; groups: (n,) origins.
+    rows: (n, recipe.width); classes: (n,) 1 malicious, 0 not; groups: (n,) origins.
     """
+    if recipe.features == "header":
+        features = list(HEADER_FEATURES)
+        columns = rows[:, features]
+        chosen, share = weigh(recipe.weight, columns, classes, groups)
+        return _fit_family(recipe, columns[chosen], (classes[chosen], share)), features
     chosen, share = weigh(recipe.weight, rows, classes, groups)
     rows, classes = rows[chosen], classes[chosen]
     features = list(ALL)
     if recipe.features == "top20":
         features = top_features(_fit_one("forest", recipe, rows, (classes, share)))
-    columns = rows[:, features]
+    return _fit_family(recipe, rows[:, features], (classes, share)), features
+
+
+def _fit_family(recipe: Recipe, columns: U16, told: tuple[Classes, F64]) -> Pipeline | Vote:
     if recipe.family == "vote":
-        return Vote([_fit_one(one, recipe, columns, (classes, share)) for one in VOTERS]), features
-    return _fit_one(recipe.family, recipe, columns, (classes, share)), features
+        return Vote([_fit_one(one, recipe, columns, told) for one in VOTERS])
+    return _fit_one(recipe.family, recipe, columns, told)
 
 
 def top_features(pipeline: Pipeline) -> list[int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from ids_appliance.errors import TableError
-from ids_appliance.schema import SCHEMA_HASH
+from ids_appliance.schema import RECORD_HASH
 from ids_appliance.train.extract import (
     CaptureReader,
     Chunk,
@@ -88,7 +88,7 @@ class Job:
         """Name of the capture's tables, the same wherever the captures lie."""
         entry = asdict(self.entry) | {"default": self.entry.default.name}
         said = json.dumps(
-            [SCHEMA_HASH.hex(), TABLE_VERSION, self.piece_frames, entry],
+            [RECORD_HASH.hex(), TABLE_VERSION, self.piece_frames, entry],
             sort_keys=True,
             default=bytes.hex,
         )
@@ -244,7 +244,7 @@ def write_index(tables: Path, layout: str, jobs: Sequence[Job]) -> None:
     ]
     document = {
         "version": TABLE_VERSION,
-        "schema": SCHEMA_HASH.hex(),
+        "schema": RECORD_HASH.hex(),
         "layout": layout,
         "files": files,
     }
@@ -269,10 +269,10 @@ def read_index(tables: Path) -> list[Part]:
         raise TableError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TableError(f"{path} is damaged: extract the captures again") from error
-    if version != TABLE_VERSION or schema != SCHEMA_HASH.hex():
+    if version != TABLE_VERSION or schema != RECORD_HASH.hex():
         raise TableError(
             f"{tables} was extracted for another packet record (schema {str(schema)[:12]}, this "
-            f"program has {SCHEMA_HASH.hex()[:12]}): extract the captures again"
+            f"program has {RECORD_HASH.hex()[:12]}): extract the captures again"
         )
     return parts
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ids_appliance.schema import N_FEATURES
 from ids_appliance.types import U16, U64
 
 Mask = npt.NDArray[np.bool_]
@@ -46,8 +47,9 @@ def packet_keys(seed: int, capture: str, frames: U64) -> U64:
 
 
 def record_keys(seed: int, stratum: str, rows: U16) -> U64:
-    """Return (n,) keys of records (n, 60): equal for equal records of one stratum."""
-    words = np.ascontiguousarray(rows.astype("<u2", copy=False)).view("<u8")
+    """Return (n,) keys of records (n, 68): equal for those of one stratum that are equal in the 60
+    features. Addresses would make each packet of a flood another one."""
+    words = np.ascontiguousarray(rows[:, :N_FEATURES].astype("<u2", copy=False)).view("<u8")
     keys = np.full(len(rows), _salt(seed, stratum), np.uint64)
     for column in words.T:
         keys = _mix(keys ^ column) + np.uint64(0x9E3779B97F4A7C15)

@@ -1,7 +1,7 @@
 """Chunks of packets in, Parquet files out, and back: bounded in memory, whole or not there at all.
 
 Columns: `frame` (number in the capture), `label` (benign, malicious, related, ignore), `family`,
-and the 60 features of the packet record in their order, each as narrow as its domain. The file's
+and the 68 columns of the packet record in their order, each as narrow as its domain. The file's
 metadata names the schema hash of the packet record: a table of another one is refused.
 """
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ids_appliance.errors import TableError
-from ids_appliance.schema import FEATURES, N_FEATURES, SCHEMA_HASH
+from ids_appliance.schema import COLUMNS, N_COLUMNS, RECORD_HASH
 from ids_appliance.train.extract import Chunk
 from ids_appliance.train.labels import Label
 
@@ -42,7 +42,7 @@ class TableWriter:
         self.rows = 0
         self._families = list(families)
         self._temporary = unfinished(path)
-        self._columns = np.empty((N_FEATURES, ROW_GROUP), np.uint16)
+        self._columns = np.empty((N_COLUMNS, ROW_GROUP), np.uint16)
         self._label = np.empty(ROW_GROUP, np.int8)
         self._family = np.empty(ROW_GROUP, np.int8)
         self._frame = np.empty(ROW_GROUP, np.uint64)
@@ -103,7 +103,7 @@ class TableWriter:
             pa.DictionaryArray.from_arrays(self._label[:n], _LABELS),
             pa.DictionaryArray.from_arrays(self._family[:n], self._families),
         ]
-        for feature, column in zip(FEATURES, self._columns, strict=True):
+        for feature, column in zip(COLUMNS, self._columns, strict=True):
             columns.append(pa.array(column[:n].astype(_WIDTHS[feature.width])))
         try:
             self._writer.write_table(
@@ -117,8 +117,8 @@ class TableWriter:
 
 def _schema() -> Any:
     fields = [("frame", pa.uint64()), ("label", _NAME), ("family", _NAME)]
-    fields += [(f.name, pa.from_numpy_dtype(_WIDTHS[f.width])) for f in FEATURES]
-    return pa.schema(fields, metadata={_SCHEMA_KEY: SCHEMA_HASH.hex()})
+    fields += [(f.name, pa.from_numpy_dtype(_WIDTHS[f.width])) for f in COLUMNS]
+    return pa.schema(fields, metadata={_SCHEMA_KEY: RECORD_HASH.hex()})
 
 
 def about_table(path: Path) -> dict[str, Any]:
@@ -142,8 +142,8 @@ def read_table(path: Path, families: Sequence[str]) -> Iterator[Chunk]:
                 table = file.read_row_group(group, use_threads=False)
             except (OSError, pa.ArrowException) as error:
                 raise TableError(f"{path} is damaged: {error}; extract it again") from error
-            rows = np.empty((len(table), N_FEATURES), np.uint16)
-            for i, feature in enumerate(FEATURES):
+            rows = np.empty((len(table), N_COLUMNS), np.uint16)
+            for i, feature in enumerate(COLUMNS):
                 rows[:, i] = table.column(feature.name).to_numpy()
             yield Chunk(
                 rows,
@@ -167,10 +167,10 @@ def _about(path: Path, file: Any) -> dict[str, Any]:
     schema = metadata.get(_SCHEMA_KEY, b"").decode("ascii", "replace")
     if not schema:
         raise TableError(f"{path} is not a feature table: it names no packet record")
-    if schema != SCHEMA_HASH.hex():
+    if schema != RECORD_HASH.hex():
         raise TableError(
             f"{path} was made for another packet record (schema {schema[:12]}, this program has "
-            f"{SCHEMA_HASH.hex()[:12]}): extract the captures again into another directory"
+            f"{RECORD_HASH.hex()[:12]}): extract the captures again into another directory"
         )
     try:
         about = json.loads(metadata[_ABOUT_KEY])

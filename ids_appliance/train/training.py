@@ -9,7 +9,7 @@ import numpy as np
 
 from ids_appliance.classify.bundle import Bundle, make_bundle
 from ids_appliance.errors import BundleError, LabelError
-from ids_appliance.schema import FEATURES
+from ids_appliance.schema import COLUMNS
 from ids_appliance.train.agreement import compare, near
 from ids_appliance.train.card import describe
 from ids_appliance.train.compiler import compile_pipeline
@@ -125,6 +125,7 @@ def gather(
         if options.paper and drawn.short and options.on_error == "stop":
             told = ", ".join(f"{n:,} of {m:,} {p}" for p, (n, m) in drawn.short.items())
             raise LabelError(f"{options.data} holds fewer packets than the paper drew: {told}")
+    corpus = corpus.narrow(options.recipe.width)
     related = RELATED[options.related]
     classes = (corpus.labels == Label.MALICIOUS).astype(np.uint8)
     usable = corpus.labels <= Label.MALICIOUS
@@ -182,7 +183,7 @@ def train(options: Options, material: Material, *, progress: Progress = _silent)
     if not compare(plain, pipeline, features, once).exact:
         raise BundleError("the compiled model does not equal the trained one: it was not saved")
     card = describe(options_text(options), material.corpus, material.terms)
-    card["features"] = [FEATURES[i].name for i in features]
+    card["features"] = [COLUMNS[i].name for i in features]
     card["size"] = _size(plain)
     card["packets_trained_on"] = {
         "benign": int((packets.classes == 0).sum()),

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ids_appliance import _features
-from ids_appliance.schema import N_FEATURES
+from ids_appliance.schema import N_COLUMNS
 from ids_appliance.types import SENDER, FrameBatch, Records
 from tests.reference import packet as twin
 
@@ -42,7 +42,7 @@ class Comparison:
         if n != len(frames):
             self.differences.append(f"the source has {n} frames where there are {len(frames)}")
             return
-        rows, senders = np.zeros((n, N_FEATURES), np.uint16), np.zeros(n, SENDER)
+        rows, senders = np.zeros((n, N_COLUMNS), np.uint16), np.zeros(n, SENDER)
         outcomes, counters = np.zeros(n, np.uint8), np.zeros(len(NAMES), np.uint64)
         _features.extract(batch.data, table, self._identity, rows, senders, outcomes, counters)
         expected = [
@@ -52,8 +52,8 @@ class Comparison:
             )
         ]
         raised = Counter(name for judged in expected for name in judged.raised)
-        wanted = np.array([judged.row or (0,) * N_FEATURES for judged in expected], np.uint16)
-        unequal = (rows != wanted.reshape(n, N_FEATURES)).any(axis=1)
+        wanted = np.array([judged.row or (0,) * N_COLUMNS for judged in expected], np.uint16)
+        unequal = (rows != wanted.reshape(n, N_COLUMNS)).any(axis=1)
         unequal |= outcomes != np.array([judged.outcome for judged in expected], np.uint8)
         names = b"".join(map(sender_bytes, expected))
         who = np.frombuffer(names, np.uint8).reshape(n, -1)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ids_appliance.classify import bundle as module
 from ids_appliance.classify.bundle import key_widths, load_bundle, make_bundle, save_bundle
 from ids_appliance.errors import BundleError
+from ids_appliance.schema import RECORD_HASH, SCHEMA_HASH
 from tests.bundles import random_arrays, random_bundle, random_members, random_rows
 from tests.conftest import ROOT
 from tests.examples import examples
@@ -313,3 +314,17 @@ def test_a_card_writes_nothing_of_its_own_into_the_log(small_bundle, tmp_path):
     with pytest.raises(BundleError, match="schema hash") as raised:
         load_bundle(tmp_path / "model")
     assert str(raised.value).isprintable()
+
+
+def test_a_model_that_asks_of_addresses_carries_the_whole_records_hash(tmp_path):
+    with_addresses = make_bundle(random_arrays(4, features=[2, 4, 61, 66]), 0.5, card={})
+    without = make_bundle(random_arrays(4, features=[2, 4, 5, 59]), 0.5, card={})
+    assert without.grid.schema_hash == SCHEMA_HASH == bytes.fromhex(without.card["schema_hash"])
+    assert with_addresses.grid.schema_hash == RECORD_HASH != SCHEMA_HASH
+    assert with_addresses.card["features"] == ["proto", "length", "src_octet_1", "dst_octet_2"]
+    save_bundle(with_addresses, tmp_path / "m")
+    assert load_bundle(tmp_path / "m").grid.model_id == with_addresses.grid.model_id
+    card = json.loads((tmp_path / "m/card.json").read_text())
+    (tmp_path / "m/card.json").write_text(json.dumps(card | {"schema_hash": SCHEMA_HASH.hex()}))
+    with pytest.raises(BundleError, match="another packet record"):
+        load_bundle(tmp_path / "m")

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ids_appliance import _features
-from ids_appliance.schema import FEATURE_NAMES, FEATURES, N_FEATURES
+from ids_appliance.schema import COLUMNS, FEATURE_NAMES, FEATURES, N_COLUMNS, N_FEATURES
 from ids_appliance.types import SENDER, Direction, Outcome
 from tests.examples import examples
 from tests.ext import frames as f
@@ -36,7 +36,7 @@ def extract(
     """Return rows, senders, outcomes and counters of frames that lie end to end."""
     data, table = f.records(frames, linktype, direction=direction)
     n = len(frames)
-    rows = np.full((n, N_FEATURES), 7, np.uint16)  # what was there before must not shine through
+    rows = np.full((n, N_COLUMNS), 7, np.uint16)  # what was there before must not shine through
     senders, outcomes = np.zeros(n, SENDER), np.full(n, 99, np.uint8)
     counters = np.zeros(COUNTERS, np.uint64)
     _features.extract(data, table, host, rows, senders, outcomes, counters)
@@ -61,7 +61,7 @@ def shows(seen: Seen, *raised: str, **fields: int) -> None:
     """Assert the named columns and, exactly, the counters that went up."""
     row, counters = seen
     assert row is not None
-    values = dict(zip(FEATURE_NAMES, row, strict=True))
+    values = dict(zip((c.name for c in COLUMNS), row, strict=True))
     assert {name: values[name] for name in fields} == fields
     assert values["payload_len"] == max(0, values["length"] - values["header_length"])
     assert counters == set(raised)
@@ -95,6 +95,33 @@ def test_schema_has_the_sixty_columns_in_order() -> None:
         "is_dns",
         "is_telnet",
     ]
+
+
+def test_addresses_are_octets_in_order_behind_the_sixty(parse: Parse) -> None:
+    assert [c.name for c in COLUMNS[60:]] == [
+        f"{end}_octet_{i}" for end in ("src", "dst") for i in range(4)
+    ]
+    packet = f.ipv4(f.tcp())
+    both = list(packet[12:20])
+    assert both[:4] != both[4:] and all(both)
+    # Wholly captured, each address by itself, even of a header that is cut or contradicts itself.
+    for cut, known in ((len(packet), 8), (20, 8), (19, 4), (16, 4), (15, 0)):
+        row, _ = parse(f.ethernet(packet[:cut]))
+        assert row is not None and row[60:] == both[:known] + [0] * (8 - known)
+    row, _ = parse(f.ethernet(f.ipv4(f.tcp(), ihl=4)))
+    assert row is not None and row[60:] == both
+    for other in (f.ethernet(f.ipv6(f.udp(b"abc"), 17), f.IPV6), f.ethernet(f.arp(), f.ARP)):
+        row, _ = parse(other)
+        assert row is not None and row[60:] == [0] * 8
+
+
+def test_rows_of_sixty_are_the_first_sixty_columns() -> None:
+    data, table = f.records([f.ethernet(f.ipv4(f.tcp())), b"", f.ethernet(f.arp(), f.ARP)])
+    wide, narrow = arrays(3), arrays(3)
+    narrow[0] = np.full((3, N_FEATURES), 7, np.uint16)
+    for out in (wide, narrow):
+        _features.extract(data, table, NOBODY, *out)
+    assert (narrow[0] == wide[0][:, :N_FEATURES]).all() and wide[0][0, N_FEATURES:].any()
 
 
 def test_compiled_counters_carry_the_twins_names() -> None:
@@ -616,7 +643,7 @@ def agree(
 ) -> None:
     """Assert that one compiled answer is the twin's."""
     assert outcome == expected.outcome
-    assert row.tolist() == (expected.row or [0] * N_FEATURES)
+    assert row.tolist() == (expected.row or [0] * N_COLUMNS)
     assert bytes(sender["mac"]) == (expected.mac or bytes(6))
     assert sender["side"] == expected.side
     assert sender["family"] == {0: 0, 4: 4, 16: 6}[len(expected.address)]
@@ -655,7 +682,7 @@ def placed(
     """Return outcome, side and TTL of a frame on an interface, which the twin sees alike."""
     data, table = f.records([frame], direction=direction)
     table["ifindex"] = ifindex
-    rows, senders = np.zeros((1, N_FEATURES), np.uint16), np.zeros(1, SENDER)
+    rows, senders = np.zeros((1, N_COLUMNS), np.uint16), np.zeros(1, SENDER)
     outcomes, counters = np.zeros(1, np.uint8), np.zeros(COUNTERS, np.uint64)
     host = _features.HostIdentity(**identity)
     _features.extract(data, table, host, rows, senders, outcomes, counters)
@@ -809,7 +836,7 @@ def test_a_full_host_identity_knows_its_last_entries() -> None:
 
 def arrays(n: int) -> list[np.ndarray]:
     return [
-        np.zeros((n, N_FEATURES), np.uint16),
+        np.zeros((n, N_COLUMNS), np.uint16),
         np.zeros(n, SENDER),
         np.zeros(n, np.uint8),
         np.zeros(COUNTERS, np.uint64),
@@ -867,9 +894,9 @@ def test_rows_of_another_width_are_refused() -> None:
 
 def test_layer_3_path_refuses_short_arrays() -> None:
     packet = np.frombuffer(PACKET4, np.uint8)
-    with pytest.raises(ValueError, match="60 places"):
+    with pytest.raises(ValueError, match="60 or 68 places"):
         _features.extract_l3(packet, 0, np.zeros(59, np.uint16), np.zeros(COUNTERS, np.uint64))
-    with pytest.raises(ValueError, match="60 places"):
+    with pytest.raises(ValueError, match="60 or 68 places"):
         _features.extract_l3(packet, 0, np.zeros(60, np.uint16), np.zeros(8, np.uint64))
 
 
@@ -1007,7 +1034,7 @@ def test_compiled_is_the_twin_on_noise(frame: bytes, linktype: int) -> None:
 def test_layer_3_path_is_the_frame_path(packet: bytes, cut: int, forwarded: bool) -> None:
     packet = packet[:cut] if cut % 3 == 0 else packet
     for ethertype in (0, f.IPV4, f.IPV6, f.ARP, 0x888E):
-        row, counters = np.full(N_FEATURES, 7, np.uint16), np.zeros(COUNTERS, np.uint64)
+        row, counters = np.full(N_COLUMNS, 7, np.uint16), np.zeros(COUNTERS, np.uint64)
         place = GUARDED.at_end(packet)
         can = _features.extract_l3(place, ethertype, row, counters, forwarded=forwarded)
         frame, linktype = (
@@ -1015,7 +1042,7 @@ def test_layer_3_path_is_the_frame_path(packet: bytes, cut: int, forwarded: bool
         )
         expected, raised = twin.parse(frame, linktype, forwarded)
         assert can == (expected is not None)
-        assert row.tolist() == (expected or [0] * N_FEATURES)
+        assert row.tolist() == (expected or [0] * N_COLUMNS)
         named = dict(zip(_features.COUNTER_NAMES, counters.tolist(), strict=True))
         assert named == {"frames": 1, **{name: int(name in raised) for name in twin.COUNTERS}}
 
@@ -1029,7 +1056,7 @@ def test_a_batch_is_its_frames(link_frames: list[tuple[bytes, int]]) -> None:
     rows, senders, outcomes, counters = arrays(n)
     _features.extract(data, table, NOBODY, rows, senders, outcomes, counters)
     seen = [twin.parse(frame, linktype) for frame, linktype in link_frames]
-    assert rows.tolist() == [row or [0] * N_FEATURES for row, _ in seen]
+    assert rows.tolist() == [row or [0] * N_COLUMNS for row, _ in seen]
     assert outcomes.tolist() == [int(row is None) for row, _ in seen]
     assert counters.tolist() == [n] + [
         sum(name in raised for _, raised in seen) for name in _features.COUNTER_NAMES[1:]

@@ -104,7 +104,7 @@ N_LEAF = int(np.flatnonzero(random_arrays(1, n_trees=3, n_leaves=20)["node_featu
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("features", put(0, 60), "columns of the record"),
+        ("features", put(0, 68), "columns of the record"),
         ("features", put(1, 0), "columns of the record"),
         ("features", lambda a: a[:-1], "with its number of cuts"),
         ("cut_counts", put(0, 70000), "more cuts than values"),
@@ -178,3 +178,19 @@ def test_random_damage_is_refused_or_harmless(data):
     cells = np.random.default_rng(1).integers(0, 256, (8, forest.key_bytes), np.uint8)
     expected = [twin.probability(arrays, twin.unpack(arrays, c.tobytes())) for c in cells]
     assert probabilities(forest, cells).tolist() == expected
+
+
+def test_rows_without_addresses_are_enough_only_where_none_is_asked_for():
+    arrays = random_arrays(3, n_trees=4, n_leaves=8, features=[2, 4, 60, 67], max_cuts=200)
+    forest, without = Forest(arrays), Forest(random_arrays(3, n_trees=4, n_leaves=8, features=[2]))
+    rows = np.random.default_rng(0).integers(0, 256, (50, 68)).astype(np.uint16)
+    out, same = np.empty(50), np.empty(50)
+    forest.evaluate_rows(rows, out)
+    expected = [twin.probability(arrays, twin.encode(arrays, row)) for row in rows]
+    assert out.tobytes() == np.array(expected).tobytes()
+    without.evaluate_rows(rows, out)
+    without.evaluate_rows(np.ascontiguousarray(rows[:, :60]), same)
+    assert out.tobytes() == same.tobytes()
+    for width in (59, 60, 61, 67, 69):
+        with pytest.raises(ValueError, match="rows must be"):
+            forest.evaluate_rows(np.zeros((50, width), np.uint16), out)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ids_appliance import _features
-from ids_appliance.schema import N_FEATURES
+from ids_appliance.schema import N_COLUMNS
 from ids_appliance.types import FRAME, SENDER
 from tests.ext import frames as f
 from tests.reference import packet as twin
@@ -46,7 +46,7 @@ HOSTS = [
     ),
 ]
 COUNTERS = len(_features.COUNTER_NAMES)
-EMPTY = [0] * N_FEATURES
+EMPTY = [0] * N_COLUMNS
 
 
 def fuzz(data: bytes) -> None:
@@ -68,7 +68,7 @@ def check(
     buffer = np.frombuffer(frame, np.uint8).copy()
     table = np.zeros(1, FRAME)
     table["caplen"], table["linktype"], table["direction"] = len(frame), linktype, direction
-    rows, senders = np.zeros((1, N_FEATURES), np.uint16), np.zeros(1, SENDER)
+    rows, senders = np.zeros((1, N_COLUMNS), np.uint16), np.zeros(1, SENDER)
     outcomes, counters = np.zeros(1, np.uint8), np.zeros(COUNTERS, np.uint64)
     _features.extract(buffer, table, hosts[0], rows, senders, outcomes, counters)
     expected = twin.judge(frame, linktype, direction, hosts[1])
@@ -103,7 +103,7 @@ def layer3(packet: bytes, choice: int) -> None:
     """Check the path that has no link header, ethertype and hook by `choice`."""
     ethertype = (0, f.IPV4, f.IPV6, f.ARP)[choice & 3]
     forwarded = bool(choice & 4)
-    row, counters = np.zeros(N_FEATURES, np.uint16), np.zeros(COUNTERS, np.uint64)
+    row, counters = np.zeros(N_COLUMNS, np.uint16), np.zeros(COUNTERS, np.uint64)
     buffer = np.frombuffer(packet, np.uint8).copy()
     can = _features.extract_l3(buffer, ethertype, row, counters, forwarded=forwarded)
     frame = f.ethernet(packet, ethertype) if ethertype else packet

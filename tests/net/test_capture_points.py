@@ -15,7 +15,7 @@ import pytest
 from ids_appliance._features import COUNTER_NAMES, extract_l3
 from ids_appliance.capture.file import CaptureFile
 from ids_appliance.capture.ring import RingSource
-from ids_appliance.schema import FEATURE_NAMES, N_FEATURES
+from ids_appliance.schema import FEATURE_NAMES, N_COLUMNS
 from ids_appliance.types import Direction, Outcome
 from tests.net.namespaces import Network, run, wait_for
 from tests.net.packets import (
@@ -39,7 +39,7 @@ SENDERS = "src host 192.0.2.77 or 198.51.100.77 or 2001:db8:1::77 or 2001:db8:2:
 
 
 def layer3(packet: bytes, *, forwarded: bool) -> list[int]:
-    row = np.zeros(N_FEATURES, np.uint16)
+    row = np.zeros(N_COLUMNS, np.uint16)
     counters = np.zeros(len(COUNTER_NAMES), np.uint64)
     data = np.frombuffer(packet, np.uint8)
     assert extract_l3(data, 0, row, counters, forwarded=forwarded)

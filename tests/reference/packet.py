@@ -1,4 +1,4 @@
-"""A captured frame in, the record's 60 integers, its outcome and its counters out: the slow twin.
+"""A captured frame in, the record's 68 integers, its outcome and its counters out: the slow twin.
 
 Written from docs/features.md alone and read top to bottom like it; it shares no line with
 ext/packet.pxd, which it is the oracle of. Python's own slicing keeps every read inside the frame.
@@ -141,7 +141,7 @@ def link_sender(frame: bytes, linktype: int, direction: int) -> tuple[bytes | No
 def parse(
     frame: bytes, linktype: int = ETHERNET, forwarded: bool = False
 ) -> tuple[Row | None, Raised]:
-    """Return the 60 integers, or None where the frame cannot be judged, and the counters raised.
+    """Return the 68 integers, or None where the frame cannot be judged, and the counters raised.
 
     `forwarded`: the capture point lies behind our own forwarding, so the TTL on arrival was one
     more than the one in the frame.
@@ -152,16 +152,22 @@ def parse(
 
 
 def record(kind: int, packet: bytes, forwarded: bool, raised: Raised) -> Row | None:
-    """Return the 60 integers of a layer-3 packet of a known kind; None for kind 0."""
+    """Return the 68 integers of a layer-3 packet of a known kind; None for kind 0."""
     if kind == ARP:
         if len(packet) < 28:
             raised.add("truncated_l3")
         return row(header_length=28, length=28, is_arp=1)
     if kind == IPV4:
-        return ipv4(packet, forwarded, raised)
+        return ipv4(packet, forwarded, raised)[:-8] + octets(packet)
     if kind == IPV6:
         return ipv6(packet, forwarded, raised)
     return None
+
+
+def octets(packet: bytes) -> Row:
+    """Return the bytes of both addresses of an IPv4 packet; 0 for one not wholly captured."""
+    ends = (packet[12:16], packet[16:20])
+    return [byte for end in ends for byte in (end if len(end) == 4 else bytes(4))]
 
 
 def layer3(frame: bytes, linktype: int, raised: Raised) -> tuple[int, bytes]:
@@ -346,7 +352,7 @@ def row(
     payload: bytes = b"",
     is_arp: int = 0,
 ) -> Row:
-    """Return the 60 columns made of the fields that stand on their own."""
+    """Return the columns made of the fields that stand on their own; addresses are 0."""
     header_length = min(65535, header_length)
     length = min(65535, length)
     columns = [*ports, proto, header_length, length, ttl, flags, max(0, length - header_length)]
@@ -358,4 +364,4 @@ def row(
         int(proto in protocols and (ports[0] in named or ports[1] in named))
         for protocols, named in SERVICES
     ]
-    return columns
+    return columns + [0] * 8

@@ -22,12 +22,12 @@ def statuses(corpus):
 def test_reads_labels_families_and_origins(tmp_path):
     make_data(tmp_path, n=30)
     corpus = read_corpus(tmp_path)
-    assert corpus.rows.shape == (4 * 60 + 30, 60)
+    assert corpus.rows.shape == (4 * 60 + 30, 68)
     assert np.bincount(corpus.labels).tolist() == [4 * 30 + 30, 4 * 30]
     assert set(np.array(corpus.families)[corpus.family[corpus.labels == 1]]) == {"DoS"}
     assert set(corpus.group.tolist()) == {"home", "office", "lab", "hall"}
     assert statuses(corpus)["kdd/records.csv"] == ("skipped", 0, 0)
-    assert corpus.select(corpus.labels == Label.MALICIOUS).rows.shape == (120, 60)
+    assert corpus.select(corpus.labels == Label.MALICIOUS).rows.shape == (120, 68)
 
 
 def test_frames_that_cannot_be_judged_are_not_packets(tmp_path):

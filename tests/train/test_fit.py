@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ids_appliance.schema import COLUMNS, N_COLUMNS
 from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.train.fit import TOP, Recipe, distinct, fit, weigh
 from tests.bundles import random_rows
@@ -51,3 +52,16 @@ def test_fits_are_repeatable_whatever_the_jobs():
     for name in models[0]:
         assert models[0][name].tobytes() == models[1][name].tobytes()
     assert 5 in features
+
+
+def test_header_is_length_protocol_and_addresses():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 2, (300, N_COLUMNS)).astype(np.uint16)
+    rows[:, 63] = rng.integers(0, 256, 300)
+    classes = (rows[:, 63] > 128).astype(np.uint8)
+    recipe = Recipe(features="header", trees=3, leaves=8)
+    pipeline, features = fit(recipe, rows, classes, np.array(["one"] * 300))
+    assert [COLUMNS[i].name for i in features[:3]] == ["proto", "length", "src_octet_0"]
+    assert len(features) == 10 and recipe.width == N_COLUMNS == 68
+    assert 63 in compile_pipeline(pipeline, features)["features"]
+    assert Recipe().width == 60

@@ -182,7 +182,7 @@ def test_one_run_at_a_time(tmp_path, long):
 
 def test_tables_of_another_record_are_neither_read_nor_added_to(tmp_path, long, monkeypatch):
     out = tmp_path / "tables"
-    monkeypatch.setattr(parts, "SCHEMA_HASH", b"\x12" * 32)
+    monkeypatch.setattr(parts, "RECORD_HASH", b"\x12" * 32)
     extract(long, out)
     monkeypatch.undo()
     for act in (lambda: read_corpus(out), lambda: extract(long, out)):

@@ -8,7 +8,7 @@ import pytest
 
 from ids_appliance import schema
 from ids_appliance.errors import TableError
-from ids_appliance.schema import FEATURE_NAMES, FEATURES
+from ids_appliance.schema import COLUMNS
 from ids_appliance.train import tables
 from ids_appliance.train.extract import Chunk
 from ids_appliance.train.tables import TableWriter, about_table, clear_unfinished, read_table
@@ -18,7 +18,7 @@ FAMILIES = ("Benign", "DoS")
 
 def chunk(n, *, seed=0):
     rng = np.random.default_rng(seed)
-    rows = np.stack([rng.integers(0, f.domain, n) for f in FEATURES], axis=1).astype(np.uint16)
+    rows = np.stack([rng.integers(0, f.domain, n) for f in COLUMNS], axis=1).astype(np.uint16)
     return Chunk(
         rows,
         rng.integers(0, 4, n).astype(np.uint8),
@@ -62,10 +62,10 @@ def test_back_comes_what_was_written_whatever_the_chunks(tmp_path, monkeypatch):
 def test_other_programs_can_read_it(tmp_path):
     one = chunk(10)
     table = pq.read_table(write(tmp_path / "t.parquet", one))
-    assert table.column_names == ["frame", "label", "family", *FEATURE_NAMES]
+    assert table.column_names == ["frame", "label", "family", *(c.name for c in COLUMNS)]
     assert table.column("length").to_pylist() == one.rows[:, 4].tolist()
     assert set(table.column("label").to_pylist()) <= {"benign", "malicious", "related", "ignore"}
-    assert table.schema.metadata[b"ids-appliance.schema"].decode() == schema.SCHEMA_HASH.hex()
+    assert table.schema.metadata[b"ids-appliance.schema"].decode() == schema.RECORD_HASH.hex()
 
 
 def test_a_table_without_rows_is_a_table(tmp_path):
@@ -86,7 +86,7 @@ def test_there_is_nothing_until_it_is_whole(tmp_path):
 
 
 def test_a_table_of_another_record_is_refused_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "SCHEMA_HASH", b"\x12" * 32)
+    monkeypatch.setattr(tables, "RECORD_HASH", b"\x12" * 32)
     path = write(tmp_path / "t.parquet", chunk(5))
     monkeypatch.undo()
     for read in (lambda: list(read_table(path, FAMILIES)), lambda: about_table(path)):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ids_appliance.classify.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from ids_appliance.errors import BundleError
-from ids_appliance.schema import FEATURE_NAMES, SCHEMA_HASH
+from ids_appliance.schema import COLUMNS, SCHEMA_HASH
 from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.train.evaluate import Packets
 from ids_appliance.train.fit import Recipe, fit
@@ -54,7 +54,7 @@ class Models:
         if set(np.unique(rest.classes).tolist()) != {0, 1}:
             raise BundleError("without this fold there are not both classes left to learn from")
         pipeline, features = fit(self._recipe, rest.rows, rest.classes, rest.groups)
-        card = {"features": [FEATURE_NAMES[i] for i in features]}
+        card = {"features": [COLUMNS[i].name for i in features]}
         bundle = make_bundle(compile_pipeline(pipeline, features), THRESHOLD, card=card)
         self._folder.mkdir(parents=True, exist_ok=True)
         save_bundle(bundle, path)

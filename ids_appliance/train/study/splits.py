@@ -15,6 +15,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedKFold
 
+from ids_appliance.schema import N_FEATURES
 from ids_appliance.types import U16
 
 Mask = npt.NDArray[np.bool_]
@@ -65,8 +66,9 @@ def twins(rows: U16, files: npt.NDArray[Any], *, share: float = TWIN_SHARE) -> n
     """Return (n,) the number of each packet's cluster of captures that are near twins.
 
     Two captures belong together where they share at least `share` of the different packet records
-    of the one that has fewer; who belongs to a third belongs to each other.
+    of the one that has fewer, addresses apart; who belongs to a third belongs to each other.
     """
+    rows = rows[:, :N_FEATURES]
     _, file = np.unique(files, return_inverse=True)
     whole = np.ascontiguousarray(rows).view(f"V{rows.shape[1] * 2}").ravel()
     _, record = np.unique(whole, return_inverse=True)

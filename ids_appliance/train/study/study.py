@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ids_appliance import __version__
 from ids_appliance.errors import LabelError
-from ids_appliance.schema import FEATURE_NAMES
+from ids_appliance.schema import COLUMNS
 from ids_appliance.train.corpus import read_corpus
 from ids_appliance.train.evaluate import Judged, Packets, baselines
 from ids_appliance.train.fit import Recipe
@@ -71,6 +71,7 @@ Step = Callable[[str], None]
 def read(plan: Plan, *, step: Step) -> Material:
     """Read the captures; victims' answers are not judged. Raises LabelError."""
     corpus = read_corpus(plan.data, leave_out=plan.leave_out, progress=step)
+    corpus = corpus.narrow(plan.recipe.width)
     usable = corpus.labels <= Label.MALICIOUS
     if plan.max_per_capture:
         usable &= spread(corpus.file, usable, plan.max_per_capture)
@@ -178,7 +179,7 @@ def _audit(packets: Packets, made: dict[str, list[Fold]], *, step: Step) -> list
         split: alone(packets, made[split], step=lambda: step("features alone"))
         for split in ("random", "origin")
     }
-    rows = zip(FEATURE_NAMES, f1["random"], f1["origin"], strict=True)
+    rows = zip((c.name for c in COLUMNS), f1["random"], f1["origin"], strict=False)
     return [{"feature": name, "random": r, "origin": o, "shortcut": r - o} for name, r, o in rows]
 
 
