@@ -117,21 +117,26 @@ def left() -> list[str]:
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("moment", ["building", "measuring"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_whatever_ends_it_nothing_stays(tmp_path, how):
+def test_whatever_ends_it_nothing_stays(tmp_path, how, moment):
     running = subprocess.Popen(
         bench(tmp_path, "--step", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     own = f"{PREFIX}{running.pid}."
     assert running.stdout is not None
-    for line in running.stdout:
-        if "tapped" in line:
-            break
-    assert any(name.startswith(own) for name in left())
+    if moment == "building":
+        wait_for(lambda: any(name.startswith(own) for name in left()))
+    else:
+        for line in running.stdout:
+            if "tapped" in line:
+                break
+        assert any(name.startswith(own) for name in left())
     os.kill(running.pid, how)
     running.communicate(timeout=60)
     if how == signal.SIGKILL:
         sweep()
-    else:
+    elif moment == "measuring":
         assert json.loads((tmp_path / "bench.json").read_text())["interrupted"]
+    assert running.returncode != 0
     wait_for(lambda: not any(name.startswith(own) for name in left()))
