@@ -103,7 +103,7 @@ ROWS: Final = (
     _row("zeek_lost", "gauge:zeek_lost_packets", "Packets that Zeek's ring has lost."),
     _row("zeek_entries", "gauge:zeek_entries", "Entries of the tables of Zeek's rules."),
     _row("zeek_gone", "counter:zeek_gone", "Times that Zeek fell silent."),
-    _row("zeek_(events|malformed|stale|lines)", "counter:zeek_lines{kind}", "Lines of its log."),
+    _row("zeek_(events|excess|malformed|stale|lines)", "counter:zeek_lines{kind}", "Its log."),
     _row("zeek_lines_too_(long)", "counter:zeek_lines_refused{why}", "Lines that were too long."),
     _row("zeek_log_(opened|truncated)", "counter:zeek_logs{how}", "Its log begun anew."),
     _row("zeek_bytes_given_up", "counter:zeek_log_given_up_bytes", "Log that came too fast."),

@@ -26,7 +26,12 @@ LOOK_NS: Final = 10_000_000
 MAX_AGE_NS: Final = 10 * 10**9
 """A line that is older (a Zeek that hung, a clock that was set), or that much ahead, is no news."""
 MAX_DETAIL: Final = 200
+MAX_TOLD: Final = 200
+"""Triggers believed within a second. Zeek has its hold-downs; whoever writes in its place has none,
+and each costs a look at who is who, and a line in the events."""
+SECOND_NS: Final = 10**9
 
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Text = Annotated[str, Meta(max_length=256)]
 
 
@@ -56,9 +61,9 @@ class Line(msgspec.Struct, frozen=True):
     resp_p: Annotated[int, Meta(ge=0, le=65_535)] = 0
     detail: Text = ""
     decisive: bool = False
-    packets: Annotated[int, Meta(ge=0)] = 0
-    lost: Annotated[int, Meta(ge=0)] = 0
-    entries: Annotated[int, Meta(ge=0)] = 0
+    packets: Count = 0
+    lost: Count = 0
+    entries: Count = 0
     resting: bool = False
 
 
@@ -87,6 +92,9 @@ class ZeekTrigger:
         self._look_ns = -(2**62)
         self._heard_ns: int | None = None
         self._told_silence = False
+        self._rests_ns = -(2**62)
+        self._second_ns = -(2**62)
+        self._told = 0
         self.alive = False
         """Zeek has written within `silence_s`."""
         self.resting = False
@@ -94,7 +102,11 @@ class ZeekTrigger:
         self.heard = 0
         """Lines that show that packets reach it."""
         self.counts = dict.fromkeys(
-            ("zeek_lines", "zeek_events", "zeek_malformed", "zeek_stale", "zeek_gone"), 0
+            (
+                *("zeek_lines", "zeek_events", "zeek_malformed", "zeek_stale"),
+                *("zeek_gone", "zeek_excess"),
+            ),
+            0,
         )
         self.seen = dict.fromkeys(("zeek_packets", "zeek_lost", "zeek_entries"), 0)
 
@@ -105,6 +117,8 @@ class ZeekTrigger:
         self._look_ns = now_ns + LOOK_NS
         if self._heard_ns is None:
             self._heard_ns = now_ns
+        if now_ns - self._second_ns >= SECOND_NS:
+            self._second_ns, self._told = now_ns, 0
         events = []
         for line in self._tail.lines():
             event = self._take(line, now_ns)
@@ -139,6 +153,13 @@ class ZeekTrigger:
         if line.rule is None or not line.key:
             self.counts["zeek_malformed"] += 1
             return None
+        self._told += 1
+        if self._told > MAX_TOLD:
+            self.counts["zeek_excess"] += 1
+            if self._told > MAX_TOLD + 1:
+                return None
+            said = f"Zeek: more than {MAX_TOLD} triggers in a second: others are passed over"
+            return TriggerEvent("overflow", "zeek", at_ns, 0, None, said)
         self.counts["zeek_events"] += 1
         sender = self._sender(line)
         # Who cannot be named cannot be decided about.
@@ -160,12 +181,15 @@ class ZeekTrigger:
             "zeek_lost": line.lost,
             "zeek_entries": line.entries,
         }
-        if line.resting != self.resting:
-            self.resting = line.resting
-            if line.resting:
+        if line.resting:
+            self._rests_ns = now_ns
+            if not self.resting:
+                self.resting = True
                 self._on_change("resting", "Zeek loses packets: our own rules count too")
-            else:
-                self._on_change("up", "Zeek sees every packet again")
+        elif self.resting and now_ns - self._rests_ns >= SECOND_NS // 2:
+            # Signs of life come once a second; were they believed faster, each could be an event.
+            self.resting = False
+            self._on_change("up", "Zeek sees every packet again")
 
     def _gone(self, now_ns: int) -> None:
         assert self._heard_ns is not None

@@ -19,6 +19,8 @@ MAX_READ: Final = 65_536
 MAX_BEHIND: Final = 1 << 20
 """Bytes unread from which on the oldest are given up: late triggers are worth nothing."""
 
+MAX_COUNT: Final = 2**63 - 1
+
 
 class LogTail:
     """Follow a file from its present end on; a file that appears later from its start on.
@@ -91,7 +93,9 @@ class LogTail:
                 self._at, self._rest, self._passing_over = 0, b"", False
             if size - self._at > MAX_BEHIND:
                 given_up = size - self._at - MAX_READ
-                self.counts["zeek_bytes_given_up"] += given_up
+                # A file's size is what its writer says it is, up to 2^63 - 1 each time.
+                total = self.counts["zeek_bytes_given_up"] + given_up
+                self.counts["zeek_bytes_given_up"] = min(total, MAX_COUNT)
                 self._at, self._rest, self._passing_over = self._at + given_up, b"", True
             data = os.pread(self._fd, MAX_READ, self._at)
         except OSError:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ids_appliance import config
-from ids_appliance.trigger.zeek import LOOK_NS, MAX_DETAIL, ZeekTrigger, flood
+from ids_appliance.trigger.zeek import LOOK_NS, MAX_DETAIL, MAX_TOLD, ZeekTrigger, flood
 from ids_appliance.types import SENDER
 
 S = 1_000_000_000
@@ -140,6 +140,8 @@ def test_hostile_lines_cost_a_counter(zeek: Zeek) -> None:
         {"rule": "dos", "key": "x" * 300},
         {"rule": "dos", "key": "x", "resp_p": 65_536},
         {"rule": "dos", "key": "x", "packets": -1},
+        {"kind": "alive", "packets": 2**63},
+        {"kind": "alive", "lost": 10**3000},
         {"rule": "dos", "key": 7},
     ]
     lines = HOSTILE + [zeek.line(**fields) for fields in bad]
@@ -191,8 +193,29 @@ def test_rest_is_told(zeek: Zeek) -> None:
         zeek.trigger.counters()
     )
     zeek.alive(packets=30)
-    zeek.poll()
+    zeek.poll(after_s=1.0)
     assert not zeek.trigger.resting and zeek.changes == ["up", "resting", "up"]
+
+
+def test_a_rest_that_flickers_is_a_rest(zeek: Zeek) -> None:
+    for _ in range(30):
+        zeek.alive(resting=True)
+        zeek.alive()
+        zeek.poll()
+    assert zeek.trigger.resting and zeek.changes == ["up", "resting"]
+
+
+def test_more_triggers_than_zeek_would_write_cost_a_counter(zeek: Zeek) -> None:
+    def told(n: int) -> list[str]:
+        zeek.write(*(zeek.line(rule="mirai", key=f"{i}") for i in range(n)))
+        return [event.rule for event in zeek.poll()]
+
+    assert told(MAX_TOLD - 1) == ["mirai"] * (MAX_TOLD - 1)
+    # Nothing is passed over without a word.
+    assert told(50) == ["mirai", "overflow"] and told(50) == []
+    assert zeek.trigger.counters()["zeek_excess"] == 99
+    zeek.poll(after_s=1.0)
+    assert told(3) == ["mirai"] * 3
 
 
 def test_it_counts_as_seeing_only_while_packets_come(zeek: Zeek) -> None:

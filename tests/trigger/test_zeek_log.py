@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ids_appliance.trigger.zeek_log import MAX_BEHIND, MAX_LINE, MAX_READ, LogTail
+from ids_appliance.trigger.zeek_log import MAX_BEHIND, MAX_COUNT, MAX_LINE, MAX_READ, LogTail
 
 
 @pytest.fixture
@@ -102,6 +102,17 @@ def test_far_behind_the_oldest_are_given_up(log: Path, tail: LogTail) -> None:
     assert lines[-1] == b"latest" and len(lines) <= MAX_READ // 8 + 1
     assert set(lines[:-1]) == {b"0123456"}
     assert tail.counts["zeek_bytes_given_up"] == MAX_BEHIND + 8 + 7 - MAX_READ
+
+
+def test_a_file_that_claims_to_be_endless_stays_a_number_that_can_be_told(tmp_path: Path) -> None:
+    tail = LogTail(tmp_path / "trigger.log")
+    tail.counts["zeek_bytes_given_up"] = MAX_COUNT - 5
+    append(tmp_path / "trigger.log", b"")
+    assert list(tail.lines()) == []
+    os.truncate(tmp_path / "trigger.log", 10 * MAX_BEHIND)
+    assert list(tail.lines()) == [] and tail.counts["zeek_bytes_given_up"] == MAX_COUNT
+    append(tmp_path / "trigger.log", b"\nnext\n")
+    assert list(tail.lines()) == [b"next"]
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "link"])
