@@ -148,7 +148,7 @@ def campaign(*, seconds: int, pps: int, mode: str) -> dict[str, Any]:
     """Run the flood and return what was seen."""
     settings = (
         '[trigger]\nkind = "always"\n[enforce]\nenabled = false\n[metrics]\nlisten = ""\n'
-        f"[window]\nwindow_s = {seconds}\n"
+        f"[window]\nwindow_s = {seconds}\nmax_window_s = {max(600, seconds)}\n"
     )
     with ExitStack() as stack:
         where = Path(stack.enter_context(TemporaryDirectory()))
