@@ -63,6 +63,7 @@ cdef enum:
     CHUNK = 32768                   # bytes of one send, well inside a socket's usual buffer
     TRIES = 16                      # of a send that finds no memory
     NOBODY = -1
+    TCP = 6                         # IPPROTO_TCP
 
 cdef enum:
     # What is said about a packet
@@ -448,6 +449,23 @@ cdef class HeldPackets:
         cdef Slot *s = self._find(number)
         if s != NULL:
             s.port = port
+
+    def are_tcp(self, const uint64_t[:] numbers, uint8_t[::1] found):
+        """Say by 1 or 0 whether a TCP packet is held by each number, as its first header says.
+        found: at least as long."""
+        cdef Py_ssize_t i
+        cdef Slot *s
+        cdef const uint8_t *ip
+        cdef uint32_t at
+        if found.shape[0] < numbers.shape[0]:
+            raise ValueError("found needs a place for each number")
+        for i in range(numbers.shape[0]):
+            found[i] = 0
+            s = self._find(numbers[i])
+            if s != NULL:
+                ip = self.data + <size_t>(s - self.slots) * self.stride + s.start
+                at = 6 if ip[0] >= 0x60 else 9
+                found[i] = s.size > at and ip[at] == TCP
 
     # Verdicts out ------------------------------------------------------------------------------
 

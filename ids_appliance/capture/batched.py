@@ -25,7 +25,7 @@ from ids_appliance.capture.nfqueue import (
     stamped,
 )
 from ids_appliance.errors import InlineError
-from ids_appliance.types import FRAME, FrameBatch
+from ids_appliance.types import FRAME, U64, FrameBatch
 
 _NETFILTER: Final = 12  # NETLINK_NETFILTER (linux/netlink.h)
 _CMD, _PARAMS, _MAX_LENGTH = 1, 2, 3  # NFQA_CFG_*
@@ -91,7 +91,7 @@ class BatchReader:
             most=BATCH,
             first=QUEUED,
         )
-        self._data = np.frombuffer(self._packets, np.uint8)
+        self._data = np.frombuffer(memoryview(self._packets), np.uint8)
         self.held = _HeldView(self._packets)
         self.fileno = self._socket.fileno
         self.flush = self._packets.flush
@@ -117,16 +117,21 @@ class BatchReader:
         self._packets.flush()  # of what could not be read
         return FrameBatch(self._data, self._frames[:n])
 
-    def verdict(
-        self, numbers: Iterable[int] | npt.NDArray[np.uint64], *, drop: bool, mark: int | None
-    ) -> list[int]:
+    def verdict(self, numbers: Iterable[int] | U64, *, drop: bool, mark: int | None) -> list[int]:
         """As Reader.verdict."""
         if not isinstance(numbers, np.ndarray):
             numbers = np.array(list(numbers), np.uint64)
         if len(numbers) > len(self._stamps):
             self._stamps = np.zeros(len(numbers), np.int64)
         n = self._packets.say(numbers, self._stamps, drop=drop, mark=mark)
-        return self._stamps[:n].tolist()
+        stamps: list[int] = self._stamps[:n].tolist()
+        return stamps
+
+    def are_tcp(self, numbers: U64) -> npt.NDArray[np.bool_]:
+        """As Reader.are_tcp."""
+        found = np.zeros(len(numbers), np.uint8)
+        self._packets.are_tcp(numbers, found)
+        return found.view(np.bool_)
 
     def counters(self) -> dict[str, int]:
         """As Reader.counters. queue_malformed: messages that were not read as they should be, their

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ids_appliance.types import FrameBatch
+import numpy as np
+import numpy.typing as npt
+
+from ids_appliance.types import U64, FrameBatch
 
 QUEUED: Final = 1 << 62
 """Numbers of queued packets begin above it: a ring's are below."""
@@ -62,13 +65,16 @@ class Reader(Protocol):
         """Return what can be read now, at most BATCH packets, none perhaps; None: nothing waits.
         Never waits; the batch is valid until the next is asked for."""
 
-    def verdict(self, numbers: Iterable[int], *, drop: bool, mark: int | None) -> list[int]:
+    def verdict(self, numbers: Iterable[int] | U64, *, drop: bool, mark: int | None) -> list[int]:
         """Give held packets their word; return the timestamps (ns) of those still held.
 
         mark: what the kernel shall mark them with."""
 
     def flush(self) -> None:
         """Let the kernel know."""
+
+    def are_tcp(self, numbers: U64) -> npt.NDArray[np.bool_]:
+        """Return of which numbers a TCP packet is held, as its first header says."""
 
     def counters(self) -> dict[str, int]:
         """Return totals by name; queue_received = accepted + dropped + held."""

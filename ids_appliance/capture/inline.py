@@ -11,6 +11,9 @@ import select
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from ids_appliance.capture.batched import BatchReader
 from ids_appliance.capture.bridge_ports import BridgePorts
 from ids_appliance.capture.held import QUEUED, Held, Port, Reader
@@ -18,7 +21,7 @@ from ids_appliance.capture.netlink import Link
 from ids_appliance.capture.nfqueue import QueueOptions
 from ids_appliance.capture.packaged import PackageReader
 from ids_appliance.capture.ring import LINKTYPES, RingSource
-from ids_appliance.types import FrameBatch
+from ids_appliance.types import U64, FrameBatch
 
 __all__ = ["QUEUED", "Held", "InlineSource"]
 
@@ -125,7 +128,7 @@ class InlineSource:
         self.close()
 
     def verdict(
-        self, numbers: Iterable[int], *, drop: bool = False, mark: int | None = None
+        self, numbers: Iterable[int] | U64, *, drop: bool = False, mark: int | None = None
     ) -> list[int]:
         """Let held packets go on or drop them; return the timestamps (ns) of those still held.
 
@@ -137,7 +140,7 @@ class InlineSource:
         return stamps
 
     def say(
-        self, numbers: Iterable[int], *, drop: bool = False, mark: int | None = None
+        self, numbers: Iterable[int] | U64, *, drop: bool = False, mark: int | None = None
     ) -> list[int]:
         """As `verdict`, but the kernel hears of it with the next `flush` or `verdict`: words that
         are given together need fewer messages."""
@@ -146,6 +149,10 @@ class InlineSource:
     def flush(self) -> None:
         """Let the kernel know what was said."""
         self._queue.flush()
+
+    def are_tcp(self, numbers: U64) -> npt.NDArray[np.bool_]:
+        """Return of which numbers a TCP packet is held."""
+        return self._queue.are_tcp(numbers)
 
     def counters(self) -> dict[str, int]:
         """Return the ring's totals and the queue's; received = accepted + dropped + held."""

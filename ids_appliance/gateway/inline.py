@@ -9,58 +9,58 @@ senders that are protected or allowed: what would have been is counted and told.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from ids_appliance._evidence import canonical_senders
-from ids_appliance.capture.inline import QUEUED, Held, InlineSource
+from ids_appliance.capture.inline import QUEUED, InlineSource
 from ids_appliance.config import Config
 from ids_appliance.enforce.marks import TrafficClass, marked
 from ids_appliance.gateway.appliance import Appliance
+from ids_appliance.gateway.inline_drops import (
+    Around,
+    Doomed,
+    Drops,
+    Mask,
+    of_frames,
+    of_held,
+    spared_by,
+)
 from ids_appliance.gateway.inline_flows import CleanFlows
-from ids_appliance.gateway.inline_log import DropLog, Dropped
+from ids_appliance.gateway.inline_log import DropLog
 from ids_appliance.gateway.inline_model import PacketModel
-from ids_appliance.policy.subjects import subject_of
 from ids_appliance.telemetry.delays import Delays
 from ids_appliance.types import (
     SENDER,
     U8,
+    U64,
     Decision,
     FrameBatch,
     JudgedBatch,
     Outcome,
     Records,
     Response,
-    Side,
     Standing,
     TriggerEvent,
 )
 
-Mask = npt.NDArray[np.bool_]
+__all__ = ["Around", "InlineVerdicts", "spared_by"]
 
 MAX_NAMED: Final = 4_096
 """Senders with a decision that are remembered here."""
 _WORST: Final = int(Standing.SUSPECT | Standing.FLOOD)
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What the verdict step asks of the rest of the gateway."""
-
-    enforcing: Callable[[], bool]
-    """Whether anything may be dropped now."""
-    spared: Callable[[bytes, bytes], bool]
-    """Whether a canonical sender with an address is protected or allowed."""
-    name: Callable[[int], str]
-    """Interface index to name."""
-    clock_ns: Callable[[], int]
-    """Monotonic."""
-    wall_ns: Callable[[], int]
-    """As the kernel's timestamps."""
+_REASONS: Final = (
+    "no verdict (on_classifier_down or on_queue_full: closed)",
+    "judged malicious",
+    "judged malicious, and its sender is decided about",
+    "judged malicious, and part of a flood",
+    "judged malicious, and a trigger has named its sender",
+)
 
 
 class InlineVerdicts:
@@ -95,7 +95,8 @@ class InlineVerdicts:
         self._enforcing = around.enforcing()
         self._suspects: set[int] = set()
         self._decided: dict[bytes, None] = {}
-        self._spared: dict[tuple[int, bytes | None, bytes], bool] = {}
+        self._drops = Drops(source, around, log=log, model=model)
+        self._stamps: list[int] = []
         self._counts = dict.fromkeys(("would_drop", "spared", "late", "late_dropped", "marked"), 0)
 
     # Gate and sink -----------------------------------------------------------------------------
@@ -122,16 +123,12 @@ class InlineVerdicts:
         if not len(frames) or frames["number"][0] <= QUEUED:
             return
         drop = self._to_drop(batch)
-        numbers, standing = frames["number"].tolist(), frames["standing"].tolist()
-        if not drop.any():
-            self._let_go(numbers, standing)
-            return
-        stay = np.flatnonzero(~drop).tolist()
-        self._let_go([numbers[i] for i in stay], [standing[i] for i in stay])
-        self._drop(
-            (numbers[i], self._reason(batch, i), float(batch.probabilities[i]))
-            for i in np.flatnonzero(drop).tolist()
-        )
+        if drop.any():
+            self._let_go(frames[~drop])
+            self._drop(self._doomed(batch, np.flatnonzero(drop)))
+        else:
+            self._let_go(frames)
+        self._flush()
 
     def tick(self) -> None:
         """Decide about what is past its deadline; between batches."""
@@ -146,11 +143,13 @@ class InlineVerdicts:
             late.append(number)
         for number in late:
             self._late(number)
+        if late:
+            self._flush()
 
     def refresh(self) -> None:
         """Once a second: who may be dropped may have changed."""
         self._enforcing = self._around.enforcing()
-        self._spared.clear()
+        self._drops.forget()
         self._log.tick()
         if len(self._suspects) > 4 * self._settings.length:
             self._suspects &= set(self._source.held)
@@ -197,8 +196,9 @@ class InlineVerdicts:
             # Answers look like an attack to a forest on single packets, see docs/evidence.md.
             bad &= (standing & Standing.ANSWER) == 0
             drop = bad & ((standing & _WORST) != 0) & (self._settings.drop == "suspect")
-            for i in np.flatnonzero(bad & ~drop).tolist():
-                drop[i] = self._is_decided(batch.senders[i])
+            rest = bad & ~drop
+            if rest.any():
+                drop[rest] = self._are_decided(batch.senders[rest])
         if self._failure.on_classifier_down == "closed":
             unanswered = batch.outcomes == Outcome.UNANSWERED
             drop |= unanswered & ((standing & _WORST) != 0)
@@ -208,11 +208,16 @@ class InlineVerdicts:
             self._follow(batch, drop)
         return drop
 
-    def _is_decided(self, sender: Any) -> bool:
-        key = canonical_senders(np.atleast_1d(sender)).tobytes()
-        return key in self._appliance.window.contained or (
-            self._settings.drop == "suspect" and key in self._decided
-        )
+    def _are_decided(self, senders: Records) -> Mask:
+        contained = self._appliance.window.contained
+        decided = self._decided if self._settings.drop == "suspect" else {}
+        found = np.zeros(len(senders), np.bool_)
+        if contained or decided:
+            raw, size = canonical_senders(senders).tobytes(), SENDER.itemsize
+            for i in range(len(senders)):
+                key = raw[i * size : (i + 1) * size]
+                found[i] = key in contained or key in decided
+        return found
 
     def _follow(self, batch: JudgedBatch, drop: Mask) -> None:
         assert self.flows is not None
@@ -223,6 +228,9 @@ class InlineVerdicts:
         matters = batch.outcomes == Outcome.JUDGED
         if not self.flows.following:
             matters &= (standing & Standing.PROVEN) != 0
+        if not matters.any():
+            return
+        matters[matters] = self._source.are_tcp(batch.frames["number"][matters])
         held = self._source.held
         for i in np.flatnonzero(matters).tolist():
             one = held.get(int(batch.frames["number"][i]))
@@ -234,51 +242,46 @@ class InlineVerdicts:
                     clean=not bad[i],
                 )
 
-    def _unjudged(self, batch: FrameBatch, outcomes: U8, named: Any) -> None:
+    def _unjudged(self, batch: FrameBatch, outcomes: U8, named: Mask) -> None:
         frames = batch.frames
-        go: list[int] = []
-        doomed: list[tuple[int, str, float]] = []
-        for i in np.flatnonzero(outcomes != Outcome.WAITING).tolist():
-            number, outcome = int(frames["number"][i]), outcomes[i]
+        rest = outcomes != Outcome.WAITING
+        doomed = (outcomes == Outcome.CONTAINED) & bool(self._appliance.window.contained)
+        if self._failure.on_queue_full == "closed":
+            doomed |= (outcomes == Outcome.SHED) & named
+        for i in np.flatnonzero(doomed).tolist():
+            number = int(frames["number"][i])
             one = self._source.held.get(number)
-            if one is not None and outcome == Outcome.CONTAINED:
-                sender = canonical_senders(self._sender_of(one)).tobytes()
-                # What is contained as part of a flood, the kernel's own rules have let through.
-                if sender in self._appliance.window.contained:
-                    doomed.append((number, "its sender is cut off", math.nan))
-                    continue
-            elif outcome == Outcome.SHED and named[i] and self._failure.on_queue_full == "closed":
-                doomed.append((number, "given up unjudged (on_queue_full: closed)", math.nan))
+            if one is None:
                 continue
-            go.append(number)
-        self._let_go(go, [0] * len(go))
-        if doomed:
-            self._drop(doomed)
+            senders, octets = of_held([one])
+            why = "given up unjudged (on_queue_full: closed)"
+            if outcomes[i] == Outcome.CONTAINED:
+                # What is contained as part of a flood, the kernel's own rules have let through.
+                if canonical_senders(senders).tobytes() not in self._appliance.window.contained:
+                    doomed[i] = False
+                    continue
+                why = "its sender is cut off"
+            self._drop(Doomed([number], [why], [math.nan], senders, octets))
+        self._let_go(frames[rest & ~doomed], mark=False)
+        self._flush()
 
-    def _sender_of(self, one: Held) -> Records:
-        """Return the SENDER record of a packet that no judged batch shows."""
-        record = np.zeros(1, SENDER)
-        four = one.payload[0] >> 4 == 4
-        address = one.payload[12:16] if four else one.payload[8:24]
-        record["family"] = 4 if four else 6
-        record["address"][0, : len(address)] = np.frombuffer(address, np.uint8)
-        record["ifindex"] = one.port
-        record["side"] = Side.LAN if one.incoming else Side.WAN
-        if one.incoming:
-            record["mac"] = np.frombuffer((one.packet.get_hw() or bytes(8))[:6], np.uint8)
-        return record
-
-    def _reason(self, batch: JudgedBatch, i: int) -> str:
-        if batch.outcomes[i] != Outcome.JUDGED:
-            return "no verdict (on_classifier_down or on_queue_full: closed)"
+    def _doomed(self, batch: JudgedBatch, which: npt.NDArray[np.intp]) -> Doomed:
+        frames = batch.frames[which]
+        standing = frames["standing"]
+        said = np.full(len(which), 2)
         if self._settings.drop == "packet":
-            return "judged malicious"
-        standing = int(batch.frames["standing"][i])
-        if standing & Standing.SUSPECT:
-            return "judged malicious, and a trigger has named its sender"
-        if standing & Standing.FLOOD:
-            return "judged malicious, and part of a flood"
-        return "judged malicious, and its sender is decided about"
+            said[:] = 1
+        else:
+            said[(standing & Standing.FLOOD) != 0] = 3
+            said[(standing & Standing.SUSPECT) != 0] = 4
+        said[batch.outcomes[which] != Outcome.JUDGED] = 0
+        return Doomed(
+            frames["number"].tolist(),
+            [_REASONS[i] for i in said.tolist()],
+            batch.probabilities[which].tolist(),
+            batch.senders[which],
+            of_frames(frames),
+        )
 
     def _late(self, number: int) -> None:
         self._counts["late"] += 1
@@ -291,76 +294,61 @@ class InlineVerdicts:
             drop = wanted and self._model.malicious(one.payload)
         if drop:
             self._counts["late_dropped"] += 1
-            self._drop([(number, f"no answer in time (on_classifier_down: {policy})", math.nan)])
+            why = f"no answer in time (on_classifier_down: {policy})"
+            self._drop(Doomed([number], [why], [math.nan], *of_held([one])))
         else:
-            self._let_go([number], [0])
+            self._say([number])
 
-    def _drop(self, doomed: Iterable[tuple[int, str, float]]) -> None:
-        """Drop held packets (number, reason, probability or NaN) where that may be; tell it."""
-        gone, spared = [], []
-        for number, reason, probability in doomed:
-            one = self._source.held.get(number)
-            if one is None:
-                continue  # it has had its word
-            if self._is_spared(one):
-                spared.append(number)
-                continue
-            gone.append(number)
-            self._tell(one, reason, probability)
-        self._counts["spared"] += len(spared)
+    def _drop(self, doomed: Doomed) -> None:
+        """Drop held packets where that may be; tell it."""
+        spared = self._drops.spared(doomed.senders)
+        if spared.any():
+            self._counts["spared"] += int(spared.sum())
+            numbers = np.array(doomed.numbers, np.uint64)
+            self._say(numbers[spared])
+            doomed = doomed.of(np.flatnonzero(~spared))
         if not self._enforcing:
-            self._counts["would_drop"] += len(gone)
-        if spared:
-            self._word(spared)
-        self._word(gone, drop=self._enforcing)
+            self._counts["would_drop"] += len(doomed.numbers)
+        self._drops.tell(doomed, acted=self._enforcing)
+        self._say(np.array(doomed.numbers, np.uint64), drop=self._enforcing)
 
-    def _tell(self, one: Held, reason: str, probability: float) -> None:
-        mac, name, votes = b"", "", None
-        if self._log.room():
-            name = self._around.name(one.packet.indev)
-            votes = self._model.votes(one.payload) if self._model is not None else None
-            if one.incoming:
-                mac = (one.packet.get_hw() or b"")[:6]
-        said = None if math.isnan(probability) else probability
-        self._log.put(Dropped(one.payload, reason, mac, name, said, votes), acted=self._enforcing)
-
-    def _is_spared(self, one: Held) -> bool:
-        four = one.payload[0] >> 4 == 4
-        address = one.payload[12:16] if four else one.payload[8:24]
-        key = (one.port, one.packet.get_hw() if one.incoming else b"", address)
-        found = self._spared.get(key)
-        if found is None:
-            if len(self._spared) >= MAX_NAMED:
-                self._spared.clear()
-            sender = canonical_senders(self._sender_of(one)).tobytes()
-            found = self._spared[key] = self._around.spared(sender, address)
-        return found
-
-    def _let_go(self, numbers: Sequence[int], standing: Sequence[int]) -> None:
+    def _let_go(self, frames: Records, *, mark: bool = True) -> None:
         """Accept; whoever a trigger has named waits behind the others from here on."""
-        named = [n for n, s in zip(numbers, standing, strict=True) if s & Standing.SUSPECT]
-        if named and self._enforcing:
-            for number in named:
-                one = self._source.held.get(number)
-                if one is not None:
-                    self._counts["marked"] += 1
-                    self._word([number], mark=marked(one.packet.mark, TrafficClass.SUSPECT))
-        self._word(numbers)
+        numbers = frames["number"]
+        if mark and self._enforcing:
+            named = (frames["standing"] & Standing.SUSPECT) != 0
+            if named.any():
+                self._mark(numbers[named].tolist())
+        self._say(numbers)
 
-    def _word(self, numbers: Iterable[int], *, drop: bool = False, mark: int | None = None) -> None:
-        stamps = self._source.verdict(numbers, drop=drop, mark=mark)
+    def _mark(self, numbers: Sequence[int]) -> None:
+        by_mark: dict[int, list[int]] = {}
+        for number in numbers:
+            one = self._source.held.get(number)
+            if one is not None:
+                wanted = marked(one.packet.mark, TrafficClass.SUSPECT)
+                by_mark.setdefault(wanted, []).append(number)
+        for mark, those in by_mark.items():
+            self._counts["marked"] += len(those)
+            self._say(those, mark=mark)
+
+    def _word(self, numbers: Iterable[int]) -> None:
+        """Let held packets go on, now."""
+        self._say(numbers)
+        self._flush()
+
+    def _say(
+        self, numbers: Iterable[int] | U64, *, drop: bool = False, mark: int | None = None
+    ) -> None:
+        self._stamps += self._source.say(numbers, drop=drop, mark=mark)
         if self._suspects:
-            self._suspects.difference_update(numbers)
-        self.delays.add(stamps, now_ns=self._around.wall_ns())
+            self._suspects.difference_update(
+                numbers.tolist() if isinstance(numbers, np.ndarray) else numbers
+            )
 
-
-def spared_by(
-    refuses: Callable[[Any, bytes], str | None], name: Callable[[int], str]
-) -> Callable[[bytes, bytes], bool]:
-    """Return a test of canonical senders by the guard that decisions pass."""
-
-    def spared(sender: bytes, address: bytes) -> bool:
-        subject = subject_of(sender, name)
-        return subject is not None and refuses(subject, address) is not None
-
-    return spared
+    def _flush(self) -> None:
+        """Let the kernel know; what it has let go by then counts as delay."""
+        self._source.flush()
+        if self._stamps:
+            self.delays.add(self._stamps, now_ns=self._around.wall_ns())
+            self._stamps.clear()

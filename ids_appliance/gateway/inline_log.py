@@ -5,7 +5,7 @@ No payload goes into the log: addresses, ports, length, probability and votes.
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,21 +48,26 @@ class DropLog:
         self._votes: Counter[str] = Counter()
         self.events = self.untold = 0
 
-    def room(self) -> bool:
-        """Say whether the next one gets an event of its own: only then its votes are asked for."""
+    def left(self) -> int:
+        """Return how many more get an event of their own in this second: only then it is worth
+        asking for votes."""
         self.tick()
-        return self._told < self._per_second
+        return self._per_second - self._told
+
+    def add_up(self, reasons: Iterable[str], octets: int, *, acted: bool = True) -> None:
+        """Count packets without an event of their own; octets: of all of them."""
+        for reason, n in Counter(reasons).items():
+            name = reason if acted else f"{reason} (passed: not enforcing)"
+            if name not in self._more and len(self._more) >= MAX_REASONS:
+                name = "other"
+            self._more[name] += n
+            self.untold += n
+        self._more_bytes += octets
 
     def put(self, one: Dropped, *, acted: bool = True) -> None:
         """Report a packet; acted: False where it was only noted (observe)."""
-        if not self.room():
-            reason = one.reason if acted else f"{one.reason} (passed: not enforcing)"
-            if reason in self._more or len(self._more) < MAX_REASONS:
-                self._more[reason] += 1
-            else:
-                self._more["other"] += 1
-            self._more_bytes += length_of(one.payload)
-            self.untold += 1
+        if self.left() <= 0:
+            self.add_up([one.reason], length_of(one.payload), acted=acted)
             return
         self._told += 1
         self.events += 1

@@ -67,12 +67,12 @@ def ends() -> Iterator[Network]:
     """lan - gw - wan, with counters of what comes in at gw and at wan for the load's port."""
     with Network("inl", "lan", "gw", "wan") as net:
         connect(net)
-        for name, port in (("gw", "lan0"), ("wan", "eth0")):
+        for name, port, then in (("gw", "lan0", ""), ("wan", "eth0", "drop")):
             with net.inside(name):
                 Nft().run(
                     "table netdev counted { chain c {\n"
                     f'type filter hook ingress device "{port}" priority -600; policy accept;\n'
-                    f"udp dport {LOAD_PORT} counter\n}}\n}}"
+                    f"udp dport {LOAD_PORT} counter {then}\n}}\n}}"
                 )
         yield net
 

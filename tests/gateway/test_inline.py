@@ -74,6 +74,14 @@ class Queue:
                 stamps.append(one.timestamp_ns)
         return stamps
 
+    say = verdict
+
+    def flush(self) -> None:
+        """The kernel would hear of it now."""
+
+    def are_tcp(self, numbers):
+        return np.ones(len(numbers), np.bool_)
+
 
 @dataclass
 class Bed:
@@ -125,6 +133,7 @@ class Bed:
     def frames(self, numbers, standing):
         frames = np.zeros(len(numbers), FRAME)
         frames["number"], frames["standing"], frames["ifindex"] = numbers, standing, 3
+        frames["linktype"], frames["wirelen"] = 1, 54
         return frames
 
     def admit(self, outcomes, standing):
