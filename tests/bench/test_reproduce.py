@@ -34,11 +34,11 @@ def test_accuracies_stand_beside_the_published():
 
 def test_every_model_of_kdd_has_a_row():
     report = json.loads((ROOT / "docs" / "benchmarks" / "kdd99.json").read_text())
-    section = reproduce.kdd(report, command="kdd")
+    section = reproduce.kdd(report, command="kdd", inline="as the campaign says\n")
     for name, own in report["columns"].items():
         for family in own["models"]:
             assert f"| {family}, columns: {name} | " in section
-    assert "has not landed" in section
+    assert section.endswith("### Inline in the lab\n\nas the campaign says")
 
 
 def test_the_monitors_figures_are_told_flat():
@@ -62,7 +62,8 @@ def test_a_page_nowhere_is_refused_before_anything_is_run(tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.data
-def test_kdd_twice_is_the_same(data_dir, tmp_path):
+def test_kdd_twice_is_the_same(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)  # delays in a lab never are
     words = [
         "reproduce",
         "s2",
@@ -75,4 +76,4 @@ def test_kdd_twice_is_the_same(data_dir, tmp_path):
         done = CliRunner().invoke(main, [*words, "--output", str(tmp_path / name)])
         assert done.exit_code == 0, done.output
         pages.append((tmp_path / name).read_bytes())
-    assert pages[0] == pages[1]
+    assert pages[0] == pages[1] and b"needs root and a clone" in pages[0]
