@@ -85,8 +85,9 @@ def closed(way: Way, ports: Ports, at_s: float) -> Iterator[Sent]:
 def unreachable(way: Way, ports: Ports, at_s: float) -> Iterator[Sent]:
     yield udp(way, ports, at_s)
     quoted = t.ip(*way, 17, t.udp(ports, b"x"))
-    body = struct.pack("!BBHI", 3, 3, 0, 0) + quoted[:28]
-    yield ip(back(way), 1, body, at_s + 0.002)
+    proto, kind, code = (1, 3, 3) if len(way[0]) == 4 else (58, 1, 4)
+    body = struct.pack("!BBHI", kind, code, 0, 0) + quoted[:48]
+    yield ip(back(way), proto, body, at_s + 0.002)
 
 
 def arp(op: int, mac: bytes, claim: Way, target: bytes, at_s: float) -> Sent:
@@ -291,6 +292,31 @@ def spoofs() -> Iterator[Case]:
     yield Case("arp-lease-handed-over", (greeting, handed, taken))
 
 
+def of_ipv6() -> Iterator[Case]:
+    """The rules on IPv6, where its headers are others."""
+
+    def beyond(n: int) -> bytes:
+        return bytes.fromhex("20010db800ff") + struct.pack("!H", n) + bytes(7) + b"\1"
+
+    spoofed = [tcp((beyond(n), HOST6), (1000 + n, 80), SYN, n * 0.002) for n in range(520)]
+    yield Case("dos-ipv6", tuple(spoofed), (("dos", "[2001:db8::101]:80", 0.998),))
+    datagrams = [
+        packet
+        for i in range(22)
+        for packet in unreachable((HOST6, beyond(9)), (5000, 70 + i), i * 0.02)
+    ]
+    key = f"{NAME} -> 2001:db8:ff:9::1"
+    yield Case("scan-udp-ipv6", tuple(datagrams), (("port_scan", key, 0.382),))
+    echoes = [ip((HOST6, beyond(n)), 58, t.echo(128, 7), n * 0.02) for n in range(22)]
+    yield Case("mirai-echo-ipv6", tuple(echoes), (("mirai", NAME, 0.38),))
+    silent = [tcp((HOST6, beyond(n)), (40_000 + n, 23), SYN, n * 0.02) for n in range(22)]
+    yield Case(
+        "mirai-silent-ipv6",
+        (*silent, *quiet(1.2), *quiet(1.4), *quiet(1.6)),
+        (("mirai", NAME, 1.38),),
+    )
+
+
 def tunnels() -> Iterator[Case]:
     """What somebody says in a tunnel is nobody's doing: neither a scan nor an ARP reply in it."""
     away = HOST, WAN
@@ -320,7 +346,7 @@ def tunnels() -> Iterator[Case]:
 
 def cases() -> tuple[Case, ...]:
     """Return the table."""
-    return (*floods(), *scans(), *sweeps(), *spoofs(), *tunnels())
+    return (*floods(), *scans(), *sweeps(), *spoofs(), *of_ipv6(), *tunnels())
 
 
 def pcap(frames: tuple[Sent, ...]) -> bytes:
