@@ -48,7 +48,7 @@ def traffic(reading: Reading) -> None:
     if not rows:
         st.info("One moment: rates need two readings.")
         return
-    st.altair_chart(charts.over_time(rows, title="packets /s"))
+    st.vega_lite_chart(*charts.over_time(rows, title="packets /s"))
     st.caption(
         "As captured. While no window is open the kernel hands over what the rules need only: "
         "UDP is not among it then, unless socket_filter is off."
@@ -57,7 +57,7 @@ def traffic(reading: Reading) -> None:
     fates = rates(reading.samples, tables.FATES)
     names = dict.fromkeys(tables.drop_names(reading.status.counters), "dropped by the kernel")
     fates += rates(reading.samples, names)
-    st.altair_chart(charts.over_time(fates, title="packets /s"))
+    st.vega_lite_chart(*charts.over_time(fates, title="packets /s"))
 
 
 def windows(reading: Reading) -> None:
@@ -67,7 +67,7 @@ def windows(reading: Reading) -> None:
     if not rows:
         st.info("No window has been open since the start.")
         return
-    st.altair_chart(charts.timeline(rows))
+    st.vega_lite_chart(*charts.timeline(rows))
     _table(rows)
 
 
@@ -80,7 +80,7 @@ def queues(reading: Reading) -> None:
         found = queues_of.percentiles(rows)
         for column, (label, value) in zip(st.columns(len(found) or 1), found, strict=False):
             column.metric(label, value)
-        st.altair_chart(charts.buckets(rows))
+        st.vega_lite_chart(*charts.buckets(rows))
         st.caption("From the kernel's time stamp to the verdict, of the last five minutes.")
     else:
         st.info(f"Delay per packet: {ELSEWHERE}.")
@@ -103,7 +103,7 @@ def votes(reading: Reading) -> None:
     st.subheader("Verdicts by window")
     rows = tables.vote_rows([w for w in reading.windows if w.judged])
     if rows:
-        st.altair_chart(charts.stacked(rows, bar="number", part="verdict", size="packets"))
+        st.vega_lite_chart(*charts.stacked(rows, bar="number", part="verdict", size="packets"))
     else:
         st.info("No packet has been judged yet: no window was open.")
     st.subheader("Votes by model")
