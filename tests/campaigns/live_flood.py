@@ -26,6 +26,7 @@ from typing import Any
 from ids_appliance.errors import ControlError, NotRunning
 from ids_appliance.gateway.client import Client
 from ids_appliance.gateway.messages import AskStatus
+from ids_appliance.lab.namespaces import orderly
 from ids_appliance.lab.network import Lab
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
@@ -89,8 +90,8 @@ def flood(lab: Lab, where: Path, *, pps: int, seconds: float) -> Any:
         packets.append(f"{{ {ethernet}, {ip}), icmp4(type=drnd(), code=drnd()){payload} }}")
     path = where / "flood.cfg"
     path.write_text("\n".join(packets) + "\n")
-    words = ["trafgen", "-c", str(path), "-o", "eth0", "-P", "1", "-C", "-t"]
-    words += [f"{1_000_000 // pps}us", "-n", str(int(pps * seconds))]
+    words = ["trafgen", "-c", str(path), "-o", "eth0", "-P", "1", "-C", "-b"]
+    words += [f"{pps}pps", "-n", str(int(pps * seconds))]
     with (where / "trafgen").open("wb") as out:
         return lab.popen("outsider", words, limit_s=seconds + 30, stdout=out, stderr=out)
 
@@ -222,7 +223,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write what was seen here")
     given = vars(parser.parse_args())
     file = given.pop("json")
-    found = campaign(**given)
+    with orderly():
+        found = campaign(**given)
     print(json.dumps(found, indent=1))
     if file:
         file.write_text(json.dumps(found, indent=1) + "\n")
