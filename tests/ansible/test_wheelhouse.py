@@ -1,5 +1,6 @@
 """The controller's wheels: one build serves every host of a kind, whatever its extras."""
 
+import argparse
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -47,3 +48,27 @@ def test_a_wheel_of_the_same_kind_is_taken(
     mine = house(tmp_path, "1.0-aa-cp3.11-x86_64+dashboard")
     assert wheelhouse.borrowed(mine, to=mine) is taken
     assert [path.name for path in wheelhouse.found(mine)] == [WHEEL] * taken
+
+
+def test_an_index_that_does_not_answer_is_named(
+    wheelhouse: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    (tmp_path / "pins").touch()
+    wanted = argparse.Namespace(constraints=tmp_path / "pins", python="3.11", machine="aarch64")
+    with pytest.raises(SystemExit, match="pip download failed: .*msgspec"):
+        wheelhouse.download(["msgspec"], tmp_path, wanted)
+
+
+def test_what_there_is_no_wheel_of_is_left_for_the_host(
+    wheelhouse: ModuleType, tmp_path: Path
+) -> None:
+    for name in (wheelhouse.ARCHIVE, "NetfilterQueue-1.1.0.tar.gz", "numpy-2.0-cp311.whl"):
+        (tmp_path / name).touch()
+    assert wheelhouse.unbuilt(tmp_path) == [wheelhouse.ARCHIVE, "NetfilterQueue-1.1.0.tar.gz"]
+    (tmp_path / "netfilterqueue-1.1.0-cp311-cp311-linux_x86_64.whl").touch()
+    (tmp_path / WHEEL).touch()
+    assert wheelhouse.unbuilt(tmp_path) == []

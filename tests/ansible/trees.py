@@ -32,7 +32,9 @@ def tree(suite: str, *, foreign: str = "") -> Path:
     boot, and has installed what the package is built and run with.
     Raises subprocess.CalledProcessError."""
     needed = [*packages("appliance"), *packages("appliance", "build_")]
-    base, wanted = (needed, []) if foreign else ([*BASE], [*needed, *packages("monitor")])
+    inline = [*packages("appliance", "inline_"), *packages("appliance", "inline_build_")]
+    further = [*needed, *inline, *packages("monitor")]
+    base, wanted = (needed, []) if foreign else ([*BASE], further)
     name = f"{suite}-{foreign}" if foreign else suite
     stamp = hashlib.sha256(" ".join([*base, *wanted]).encode()).hexdigest()
     made = TREES / name
