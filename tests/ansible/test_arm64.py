@@ -1,9 +1,13 @@
 """The wheel built and the unit tests run for arm64: a Debian tree under qemu-user, as on a host.
 
 A Raspberry Pi's machine type without a Pi: shown is that the code is right there, not how fast.
+What takes longest there is gcc. Where this machine has the same Debian, its cross compiler of the
+same version stands in the tree for the emulated one; all else is the tree's own.
 """
 
+import contextlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,6 +19,9 @@ import pytest
 from tests.ansible.trees import QUIET, ROLES, ROOT, mounted, tree
 
 pytestmark = pytest.mark.nightly
+SUITE = "bookworm"
+COMPILER = Path("/usr/bin/aarch64-linux-gnu-gcc")
+"""In the tree, what its Python compiles with; here, the cross compiler."""
 EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 FILES = ROLES / "appliance" / "files"
 PYTHON = "3.11"
@@ -52,14 +59,35 @@ def root(emulated: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     root, upper, work = (place / name for name in ("root", "upper", "work"))
     for path in (root, upper, work):
         path.mkdir()
-    lower = tree("bookworm", foreign="arm64")
+    lower = tree(SUITE, foreign="arm64")
     layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
     subprocess.run(["mount", "-t", "overlay", "-o", layers, "overlay", root], check=True)
     try:
-        with mounted(root):
+        with mounted(root), native_compiler(root):
             yield root
     finally:
         subprocess.run(["umount", "--lazy", root], check=False)
+
+
+@contextlib.contextmanager
+def native_compiler(root: Path) -> Iterator[None]:
+    """This machine's cross compiler in the place of the tree's own, where it is the same one."""
+    here = platform.freedesktop_os_release().get("VERSION_CODENAME")
+    if here != SUITE or platform.machine() != "x86_64" or not COMPILER.exists():
+        yield
+        return
+    lent = root / "lent"
+    lent.mkdir()
+    # It is found by its path beside what it takes along, and its loader by the loader's own.
+    for name in ("usr/lib64", "usr/lib/x86_64-linux-gnu", "usr/aarch64-linux-gnu"):
+        (root / name).symlink_to(Path("/lent", Path(name).relative_to("usr")))
+    (root / "lib64").symlink_to("usr/lib64")
+    subprocess.run(["mount", "--bind", "-o", "ro", "/usr", lent], check=True)
+    inside(root, "ln", "--symbolic", "--force", f"/lent/bin/{COMPILER.name}", str(COMPILER))
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", lent], check=False)
 
 
 @pytest.fixture(scope="module")

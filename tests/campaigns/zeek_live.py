@@ -4,7 +4,9 @@
 
 In the lab (routed) an outsider floods a device with SYNs from random addresses, as fast as the
 machine does or at `--pps`, once at a gateway with `trigger.kind = "zeek"` and Zeek behind the
-bounded mirror, once at one with "embedded". Shown: what was sent, what arrived and what was
+bounded mirror, once at one with "embedded". The cables' far ends belong to the flood: its frames
+come straight from the gateway's neighbour, and what is forwarded is swallowed by the next one, so
+that this machine's CPU is spent in the gateway. Shown: what was sent, what arrived and what was
 forwarded, Zeek's CPU, memory and losses, what the mirror copied and held back, the time from the
 first packet to each trigger. Needs root and a `zeek` (8.0 or later); exit code 1 where a flood
 opened no window, the mirror copied more than it may, or held something back and nobody said so.
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +38,7 @@ from ids_appliance.config import Config, Zeek
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.gateway import mirror
 from ids_appliance.gateway.mirror import NEAR, Names
+from ids_appliance.lab.layouts import SWITCH
 from ids_appliance.lab.network import Lab
 from ids_appliance.trigger.zeek_mirror import TABLE
 from ids_appliance.trigger.zeek_settings import redefs
@@ -47,6 +50,11 @@ SCRIPTS = (
 PORT = 81
 VICTIM = "dev01"
 START_S = 60.0
+DEAF = (
+    "add table netdev deaf; add chain netdev deaf from_gateway "
+    "{{ type filter hook ingress device {inside} priority 0; }}; "
+    f"add rule netdev deaf from_gateway tcp dport {PORT} drop"
+)
 MAX_FRAMES = 1_000_000
 """Of a pool; after so many the same come again."""
 UNBOUNDED_PPS = 2_000_000
@@ -54,9 +62,67 @@ SLACK_S = 1.0
 """Before a flood's first packet is seen, the mirror's counter has been read."""
 
 
+class Behind:
+    """Zeek at the far end of a mirror, in a directory of its own."""
+
+    def __init__(self, names: Names, where: Path) -> None:
+        self.names = names
+        self.where = where
+        self.log = where / "trigger.log"
+        self.process: subprocess.Popen[Any] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it writes."""
+        # Zeek's ring, as in the role, where this build has it; else libpcap's.
+        plugins = subprocess.run(
+            ["zeek", "-N", "-b"], capture_output=True, text=True, check=True
+        ).stdout
+        ring = "af_packet::" if "AF_Packet" in plugins else ""
+        begun_s = time.time_ns() / 1e9
+        words = ["ip", "netns", "exec", self.names.namespace, "zeek", "-b", "-C"]
+        with (self.where / "stderr").open("wb") as errors:
+            process = self.process = subprocess.Popen(
+                [*words, "-i", f"{ring}{NEAR}", str(SCRIPTS), "gateway.zeek"],
+                cwd=self.where,
+                stdout=errors,
+                stderr=errors,
+            )
+        end = time.monotonic() + START_S
+        while self.last_s() < begun_s:
+            if process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"Zeek does not write: {(self.where / 'stderr').read_text()}")
+            time.sleep(0.1)
+
+    def last_s(self) -> float:
+        """Return the time of the last whole line (epoch); 0 where there is none."""
+        with suppress(OSError, ValueError, IndexError):
+            return float(json.loads(self.log.read_bytes().splitlines()[-1])["ts"])
+        return 0.0
+
+    @property
+    def pid(self) -> int:
+        """Of the running Zeek."""
+        assert self.process is not None
+        return self.process.pid
+
+    def alive(self) -> bool:
+        """Whether it has not ended by itself."""
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it, without a chance to say so; safe to call twice."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
 @contextmanager
-def behind_the_mirror(lab: Lab, where: Path, mirror_pps: int) -> Iterator[subprocess.Popen[Any]]:
-    """The mirror of the lab's gateway with a Zeek at its far end; yields Zeek once it writes."""
+def behind_the_mirror(
+    lab: Lab, where: Path, mirror_pps: int, *, settings: str = ""
+) -> Iterator[Behind]:
+    """The mirror of the lab's gateway with a Zeek at its far end; yields Zeek once it writes.
+
+    settings: further lines of its script."""
     names = Names(namespace=f"idszeeklive{os.getpid()}")
     where.mkdir()
     config = Config(interfaces=tuple(lab.gateway_interfaces), zeek=Zeek(mirror_pps=mirror_pps))
@@ -67,28 +133,11 @@ def behind_the_mirror(lab: Lab, where: Path, mirror_pps: int) -> Iterator[subpro
         stack.callback(_inside, lab, mirror.down, names)
         # A line that waited for Zeek's timer would not be written at all.
         patient = "redef Log::flush_interval = 1hr;\n"
-        (where / "gateway.zeek").write_text(redefs(config.trigger, sight) + patient)
-        # Zeek's ring, as in the role, where this build has it; else libpcap's.
-        plugins = subprocess.run(
-            ["zeek", "-N", "-b"], capture_output=True, text=True, check=True
-        ).stdout
-        ring = "af_packet::" if "AF_Packet" in plugins else ""
-        with (where / "stderr").open("wb") as errors:
-            words = ["ip", "netns", "exec", names.namespace, "zeek", "-b", "-C"]
-            process = subprocess.Popen(
-                [*words, "-i", f"{ring}{NEAR}", str(SCRIPTS), "gateway.zeek"],
-                cwd=where,
-                stdout=errors,
-                stderr=errors,
-            )
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        end = time.monotonic() + START_S
-        while not ((where / "trigger.log").exists() and (where / "trigger.log").stat().st_size):
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"Zeek does not write: {(where / 'stderr').read_text()}")
-            time.sleep(0.1)
-        yield process
+        (where / "gateway.zeek").write_text(redefs(config.trigger, sight) + patient + settings)
+        zeek = Behind(names, where)
+        stack.callback(zeek.kill)
+        zeek.start()
+        yield zeek
 
 
 def _inside(lab: Lab, call: Any, *arguments: Any) -> Any:
@@ -135,11 +184,12 @@ def flood(lab: Lab, where: Path, *, pps: int, seconds: float) -> Flood:
     data, ends = syns(lab, min(MAX_FRAMES, int((pps or MAX_FRAMES) * seconds)))
     np.savez(where / "syns.npz", data=data, ends=ends)
     wanted = data[30:34].tobytes()
-    words = [sys.executable, "-m", "ids_appliance.bench.sender", "eth0"]
+    words = [sys.executable, "-m", "ids_appliance.bench.sender", f"u-{lab.port('outsider')}"]
     words += [str(where / "syns.npz"), str(pps or UNBOUNDED_PPS), str(seconds)]
+    lab.run(SWITCH, "nft", DEAF.format(inside=f"u-{lab.port(VICTIM)}"))
     with (where / "sender").open("wb") as errors:
         process = lab.popen(
-            "outsider", words, limit_s=seconds + START_S,
+            SWITCH, words, limit_s=seconds + START_S,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
         )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
@@ -226,7 +276,7 @@ def passage(kind: str, *, pps: int, seconds: float, mirror_pps: int = 5_000) -> 
             result |= {
                 "zeek_cpu": round((cpu_s(zeek.pid) - used) / took_s, 3),
                 "zeek_resident_kib": resident_kib(zeek.pid),
-                "zeek_alive": zeek.poll() is None and bool(counters["zeek_alive"]),
+                "zeek_alive": zeek.alive() and bool(counters["zeek_alive"]),
                 "zeek_packets": counters["zeek_packets"],
                 "zeek_lost": counters["zeek_lost"],
                 **_inside(lab, held_back),
