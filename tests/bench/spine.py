@@ -7,7 +7,7 @@
     link           bytes a packet, both directions, against one JSON object a packet
 
 Every contestant's results are compared with the others' before anything is timed. Times are the
-best of several repeats on one thread: what the code costs when nothing else runs. They hold for
+best of several repeats on one thread, in processor time: what the code costs. They hold for
 the machine that is named and say little about another; the ratios travel better.
 
 Captures: a SYN flood of forged senders and a smart plug's ordinary life from the labelled captures
@@ -62,13 +62,14 @@ FEATURES = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 20, 40, 41, 48, 49
 
 
 def best(work: Callable[[], object], *, seconds: float = 1.5) -> float:
-    """Return the shortest of the runs that fit into `seconds` (at least three)."""
+    """Return the shortest of the runs that fit into `seconds` (at least three), in seconds of
+    processor time: what else runs on the machine is not in it."""
     times: list[float] = []
     until = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < until:
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
