@@ -15,7 +15,7 @@
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strerror
+from libc.string cimport memcmp, memcpy, memset, strerror
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
 
@@ -66,6 +66,11 @@ cdef enum:
     TCP = 6                         # IPPROTO_TCP
 
 cdef enum:
+    # Outcome in types.py
+    JUDGED = 0
+    WAITING = 6
+
+cdef enum:
     # What is said about a packet
     W_NONE = 0
     W_GO = 1
@@ -96,6 +101,24 @@ cdef struct Slot:
     uint8_t remark                  # `wanted` is to be set
     int32_t before                  # neighbours in the order of arrival, NOBODY at the ends
     int32_t behind
+
+
+def summary(const Frame[:] frames, const uint8_t[:] outcomes, const uint8_t[:] verdicts=None):
+    """Return (others, malicious, standing) of a batch: how many frames are neither WAITING nor
+    JUDGED, how many are judged malicious, and what any of them has in its standing (Outcome and
+    Standing in types.py). Raises ValueError where the arrays are not of one length."""
+    cdef Py_ssize_t i, n = frames.shape[0], others = 0, malicious = 0
+    cdef uint8_t standing = 0
+    cdef bint judged = verdicts is not None
+    if outcomes.shape[0] != n or (judged and verdicts.shape[0] != n):
+        raise ValueError("frames, outcomes and verdicts must have one length")
+    for i in range(n):
+        standing |= frames[i].standing
+        if outcomes[i] == JUDGED:
+            malicious += judged and verdicts[i] == 1
+        elif outcomes[i] != WAITING:
+            others += 1
+    return others, malicious, standing
 
 
 cdef class HeldPackets:
@@ -450,22 +473,50 @@ cdef class HeldPackets:
         if s != NULL:
             s.port = port
 
-    def are_tcp(self, const uint64_t[:] numbers, uint8_t[::1] found):
-        """Say by 1 or 0 whether a TCP packet is held by each number, as its first header says.
-        found: at least as long."""
+    def connections(self, const uint64_t[:] numbers):
+        """Return the TCP connection of the packet held by each number, as
+        capture.held.connection says it; b"" where there is none."""
         cdef Py_ssize_t i
-        cdef Slot *s
-        cdef const uint8_t *ip
-        cdef uint32_t at
-        if found.shape[0] < numbers.shape[0]:
-            raise ValueError("found needs a place for each number")
+        cdef uint8_t key[36]
+        cdef int octets
+        found = []
         for i in range(numbers.shape[0]):
-            found[i] = 0
-            s = self._find(numbers[i])
-            if s != NULL:
-                ip = self.data + <size_t>(s - self.slots) * self.stride + s.start
-                at = 6 if ip[0] >= 0x60 else 9
-                found[i] = s.size > at and ip[at] == TCP
+            octets = self._connection(self._find(numbers[i]), key)
+            found.append(key[:octets])
+        return found
+
+    cdef int _connection(self, Slot *s, uint8_t *key) noexcept nogil:
+        # Returns the bytes written to key: 12, 36 or 0.
+        cdef const uint8_t *ip
+        cdef uint32_t at, ends, octets
+        cdef int order
+        if s == NULL or s.size < 20:
+            return 0
+        ip = self.data + <size_t>(s - self.slots) * self.stride + s.start
+        if ip[0] >> 4 == 4:
+            at, ends, octets = (ip[0] & 15) * 4, 12, 4
+            if ip[9] != TCP or at < 20 or ip[6] & 0x1F or ip[7]:
+                return 0
+        else:
+            at, ends, octets = 40, 8, 16
+            if s.size < 40 or ip[6] != TCP:
+                return 0
+        if s.size < at + 14:
+            return 0
+        order = memcmp(ip + ends, ip + ends + octets, octets)
+        if order == 0:
+            order = memcmp(ip + at, ip + at + 2, 2)
+        if order > 0:
+            memcpy(key, ip + ends + octets, octets)
+            memcpy(key + octets, ip + at + 2, 2)
+            memcpy(key + octets + 2, ip + ends, octets)
+            memcpy(key + 2 * octets + 2, ip + at, 2)
+        else:
+            memcpy(key, ip + ends, octets)
+            memcpy(key + octets, ip + at, 2)
+            memcpy(key + octets + 2, ip + ends + octets, octets)
+            memcpy(key + 2 * octets + 2, ip + at + 2, 2)
+        return 2 * octets + 4
 
     # Verdicts out ------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from ids_appliance._nfqueue import HeldPackets
 from ids_appliance.capture.held import BATCH, QUEUED, Held, Port
@@ -127,11 +126,9 @@ class BatchReader:
         stamps: list[int] = self._stamps[:n].tolist()
         return stamps
 
-    def are_tcp(self, numbers: U64) -> npt.NDArray[np.bool_]:
-        """As Reader.are_tcp."""
-        found = np.zeros(len(numbers), np.uint8)
-        self._packets.are_tcp(numbers, found)
-        return found.view(np.bool_)
+    def connections(self, numbers: U64) -> list[bytes]:
+        """As Reader.connections."""
+        return self._packets.connections(numbers)
 
     def counters(self) -> dict[str, int]:
         """As Reader.counters. queue_malformed: messages that were not read as they should be, their

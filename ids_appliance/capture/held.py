@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from ids_appliance.types import U64, FrameBatch
 
 QUEUED: Final = 1 << 62
 """Numbers of queued packets begin above it: a ring's are below."""
 BATCH: Final = 128
 """Packets in one batch: what comes behind them waits that long for its verdict."""
+_TCP: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,30 @@ class Held:
     """It came in at a protected interface; else it leaves there."""
     port: int
     """Index of the captured interface that its frame shows."""
+
+
+def connection(payload: bytes) -> tuple[bytes, int, int]:
+    """Return (key, which way, where TCP's header begins) of an IP packet's TCP connection: its
+    ends, the lower one first, so that both ways have one key; b"" for what is not TCP, for
+    fragments, and for what was cut before its flags."""
+    size = len(payload)
+    if size < 20:
+        return b"", 0, 0
+    if payload[0] >> 4 == 4:
+        at = (payload[0] & 15) * 4
+        if payload[9] != _TCP or at < 20 or (payload[6] & 0x1F or payload[7]):
+            return b"", 0, 0
+        source, target = payload[12:16], payload[16:20]
+    else:
+        at = 40
+        if size < 40 or payload[6] != _TCP:
+            return b"", 0, 0
+        source, target = payload[8:24], payload[24:40]
+    if size < at + 14:
+        return b"", 0, 0
+    one, other = source + payload[at : at + 2], target + payload[at + 2 : at + 4]
+    way = int(one > other)
+    return (other + one if way else one + other), way, at
 
 
 class Reader(Protocol):
@@ -73,8 +95,9 @@ class Reader(Protocol):
     def flush(self) -> None:
         """Let the kernel know."""
 
-    def are_tcp(self, numbers: U64) -> npt.NDArray[np.bool_]:
-        """Return of which numbers a TCP packet is held, as its first header says."""
+    def connections(self, numbers: U64) -> list[bytes]:
+        """Return the TCP connection of the packet held by each number, as `connection` says it;
+        b"" where there is none."""
 
     def counters(self) -> dict[str, int]:
         """Return totals by name; queue_received = accepted + dropped + held."""

@@ -11,9 +11,6 @@ import select
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
 from ids_appliance.capture.batched import BatchReader
 from ids_appliance.capture.bridge_ports import BridgePorts
 from ids_appliance.capture.held import QUEUED, Held, Port, Reader
@@ -25,6 +22,7 @@ from ids_appliance.types import U64, FrameBatch
 
 __all__ = ["QUEUED", "Held", "InlineSource"]
 
+_TURNS: Final = 8  # batches of the queue between two looks at the ring
 _TAPPED: Final = 8  # batches of the ring between two looks at the queue
 
 
@@ -102,28 +100,29 @@ class InlineSource:
     def batches(self) -> Iterator[FrameBatch | None]:
         """Yield batches of either; a batch is valid until the next one is asked for."""
         tapped = self.ring.batches()
-        poller, seen = select.poll(), -1
-        busy = False
+        poller, seen = self._poller(), self.ring.changes
+        queue = self._queue
         while not self._closed:
             if seen != self.ring.changes:
                 seen = self.ring.changes
                 poller = self._poller()
             waiting = self.patience_s if self.held else self._timeout_s
-            ready = {fd for fd, _ in poller.poll(0 if busy else waiting * 1000)}
-            busy = False
-            if self._queue.fileno() in ready:
-                batch = self._queue.read()
-                if batch is not None and len(batch.frames):
-                    busy = True
-                    yield batch
+            ready = {fd for fd, _ in poller.poll(waiting * 1000)}
+            if queue.fileno() in ready:
+                # What comes meanwhile is taken without asking first, but the ring has its turns.
+                for _ in range(_TURNS):
+                    batch = queue.read()
+                    if batch is None:
+                        break
+                    if len(batch.frames):
+                        yield batch
+                    if self._closed:
+                        break
             if self._closed:
                 break
-            if ready - {self._queue.fileno()}:
-                for batch in self._tapped(tapped):
-                    busy = busy or batch is not None
-                    yield batch
-                continue
-            if not busy:
+            if ready - {queue.fileno()}:
+                yield from self._tapped(tapped)
+            elif not ready:
                 yield None
         self.close()
 
@@ -150,9 +149,9 @@ class InlineSource:
         """Let the kernel know what was said."""
         self._queue.flush()
 
-    def are_tcp(self, numbers: U64) -> npt.NDArray[np.bool_]:
-        """Return of which numbers a TCP packet is held."""
-        return self._queue.are_tcp(numbers)
+    def connections(self, numbers: U64) -> list[bytes]:
+        """Return the TCP connection of each held packet, as capture.held.connection says it."""
+        return self._queue.connections(numbers)
 
     def counters(self) -> dict[str, int]:
         """Return the ring's totals and the queue's; received = accepted + dropped + held."""

@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ids_appliance.capture.held import BATCH, QUEUED, Held, Port
+from ids_appliance.capture.held import BATCH, QUEUED, Held, Port, connection
 from ids_appliance.capture.nfqueue import PacketQueue, QueueOptions
 from ids_appliance.types import FRAME, U64, Direction, FrameBatch
 
@@ -15,7 +14,6 @@ _ETHERNET: Final = 14
 _RECORD = struct.Struct("<QIIqQIHBB")  # types.FRAME
 _ROOM: Final = BATCH * (_ETHERNET + 4096)
 _NOBODY: Final = bytes(8)
-_TCP: Final = 6
 assert _RECORD.size == FRAME.itemsize
 
 
@@ -48,10 +46,10 @@ class PackageReader:
             return None
         return FrameBatch(self._view, self._frames[: self._n])
 
-    def are_tcp(self, numbers: U64) -> npt.NDArray[np.bool_]:
-        """As Reader.are_tcp."""
+    def connections(self, numbers: U64) -> list[bytes]:
+        """As Reader.connections."""
         there = [self.held.get(number) for number in numbers.tolist()]
-        return np.array([one is not None and _is_tcp(one.payload) for one in there], np.bool_)
+        return [connection(one.payload)[0] if one is not None else b"" for one in there]
 
     def verdict(self, numbers: Iterable[int] | U64, *, drop: bool, mark: int | None) -> list[int]:
         """As Reader.verdict; the kernel hears of it at once."""
@@ -138,11 +136,6 @@ class PackageReader:
         )
         self._n += 1
         self._end = start + size
-
-
-def _is_tcp(payload: bytes) -> bool:
-    at = 6 if payload[:1] >= b"\x60" else 9
-    return len(payload) > at and payload[at] == _TCP
 
 
 def _length(payload: bytes) -> int:

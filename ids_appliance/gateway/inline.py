@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ids_appliance._evidence import canonical_senders
+from ids_appliance._nfqueue import summary
 from ids_appliance.capture.inline import QUEUED, InlineSource
 from ids_appliance.config import Config
 from ids_appliance.enforce.marks import TrafficClass, marked
@@ -107,6 +108,9 @@ class InlineVerdicts:
         frames = batch.frames
         if not len(frames) or frames["number"][0] <= QUEUED:
             return outcomes
+        others, _, standing = summary(frames, outcomes)
+        if not others and not standing & _WORST:
+            return outcomes
         waiting = outcomes == Outcome.WAITING
         named = (frames["standing"] & _WORST) != 0
         named &= (frames["standing"] & Standing.ANSWER) == 0
@@ -121,6 +125,14 @@ class InlineVerdicts:
         self._appliance.take(batch)
         frames = batch.frames
         if not len(frames) or frames["number"][0] <= QUEUED:
+            return
+        others, malicious, standing = summary(frames, batch.outcomes, batch.verdicts)
+        followed = self.flows is not None and (
+            self.flows.following or bool(standing & Standing.PROVEN)
+        )
+        if not others and not malicious and not followed and not standing & Standing.SUSPECT:
+            self._say(frames["number"])
+            self._flush()
             return
         drop = self._to_drop(batch)
         if drop.any():
@@ -204,7 +216,9 @@ class InlineVerdicts:
             drop |= unanswered & ((standing & _WORST) != 0)
         if self._failure.on_queue_full == "closed":
             drop |= (batch.outcomes == Outcome.SHED) & ((standing & _WORST) != 0)
-        if self.flows is not None:
+        if self.flows is not None and (
+            self.flows.following or ((standing & Standing.PROVEN) != 0).any()
+        ):
             self._follow(batch, drop)
         return drop
 
@@ -225,22 +239,20 @@ class InlineVerdicts:
         bad = (batch.verdicts != 0) | drop | ((standing & _WORST) != 0)
         # Whose handshake is complete shows at the packets from beyond; the others of a connection
         # count once it is followed.
-        matters = batch.outcomes == Outcome.JUDGED
-        if not self.flows.following:
-            matters &= (standing & Standing.PROVEN) != 0
-        if not matters.any():
-            return
-        matters[matters] = self._source.are_tcp(batch.frames["number"][matters])
-        held = self._source.held
-        for i in np.flatnonzero(matters).tolist():
-            one = held.get(int(batch.frames["number"][i]))
-            if one is not None:
-                self.flows.saw(
-                    one.payload,
-                    batch.senders[i],
-                    standing=int(standing[i]),
-                    clean=not bad[i],
-                )
+        judged = np.flatnonzero(batch.outcomes == Outcome.JUDGED)
+        proven = ((standing & Standing.PROVEN) != 0).tolist()
+        numbers = batch.frames["number"]
+        keys = self._source.connections(numbers[judged])
+        for i, key in zip(judged.tolist(), keys, strict=True):
+            if key and (proven[i] or self.flows.follows(key)):
+                one = self._source.held.get(int(numbers[i]))
+                if one is not None:
+                    self.flows.saw(
+                        one.payload,
+                        batch.senders[i],
+                        standing=int(standing[i]),
+                        clean=not bad[i],
+                    )
 
     def _unjudged(self, batch: FrameBatch, outcomes: U8, named: Mask) -> None:
         frames = batch.frames

@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 
 from ids_appliance._evidence import canonical_senders
+from ids_appliance.capture.held import connection
 from ids_appliance.config.inline import Inline
 from ids_appliance.types import Records, Standing
 
 Flow = tuple[bytes, int, bytes, int]
 """As in enforce.queue_rule."""
-_TCP: Final = 6
 _ENDING: Final = 0x05  # FIN, RST
 
 
@@ -50,6 +50,10 @@ class CleanFlows:
     def following(self) -> bool:
         """There are connections that may come to be clean."""
         return bool(self._followed)
+
+    def follows(self, key: bytes) -> bool:
+        """Say whether a connection may come to be clean."""
+        return key in self._followed
 
     def saw(self, payload: bytes, sender: Records, *, standing: int, clean: bool) -> None:
         """Take note of a judged packet: its bytes from the IP header on, one SENDER record."""
@@ -118,25 +122,14 @@ class CleanFlows:
 def tcp_parts(payload: bytes) -> tuple[bytes, int, bool, bool] | None:
     """Return (the connection, which way, it ends, it has payload) of a TCP packet; None for others,
     fragments, and what was cut before its flags. The connection has the same key both ways."""
-    size = len(payload)
-    if size < 20:
+    key, way, at = connection(payload)
+    if not key:
         return None
     if payload[0] >> 4 == 4:
-        at, length = (payload[0] & 15) * 4, int.from_bytes(payload[2:4], "big")
-        if payload[9] != _TCP or at < 20 or (payload[6] & 0x1F or payload[7]):
-            return None
-        source, target = payload[12:16], payload[16:20]
+        length = int.from_bytes(payload[2:4], "big")
     else:
-        at, length = 40, 40 + int.from_bytes(payload[4:6], "big")
-        if size < 40 or payload[6] != _TCP:
-            return None
-        source, target = payload[8:24], payload[24:40]
-    if size < at + 14:
-        return None
-    one, other = source + payload[at : at + 2], target + payload[at + 2 : at + 4]
+        length = 40 + int.from_bytes(payload[4:6], "big")
     header = (payload[at + 12] >> 4) * 4
-    way = int(one > other)
-    key = other + one if way else one + other
     return key, way, bool(payload[at + 13] & _ENDING), length > at + header
 
 

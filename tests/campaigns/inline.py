@@ -1,7 +1,7 @@
 """The inline path in figures: attack and ordinary traffic, added latency, what a kill costs.
 
     python -m tests.campaigns.inline --seconds 10 --rates 1000 10000
-    python -m tests.campaigns.inline --only kill
+    python -m tests.campaigns.inline --only attack kill --room 1core-1gb
 
 Four parts, in a network of namespaces (routed) or in the lab (attack). Needs root, trafgen and
 hping3; prints JSON. Latency: probes with the sender's clock in them, 200 a second beside the load,
@@ -25,23 +25,27 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 
+from ids_appliance.bench.groups import CLASSES, held
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.errors import ControlError, NotRunning
 from ids_appliance.gateway.client import Client
 from ids_appliance.gateway.messages import AskStatus
 from ids_appliance.lab.namespaces import Network
-from tests.campaigns.drills.ground import Ground
+from tests.campaigns.drills.ground import IDS, Ground
 from tests.net.conftest import connect
 
 MODEL: Final = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
 PROFILE = "appliance"
+READER = "batch"
+ROOM: tuple[str, ...] = ()
+"""Words before a gateway's command that put it into a control group."""
 QUEUE: Final = 7914
 PROBE: Final = struct.Struct("=Iq")
 PROBE_PORT, LOAD_PORT = 9009, 9010
@@ -161,7 +165,7 @@ def gateway(
     net: Network, where: Path, *, more: str = "", **inline: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The gateway process, its window open, in a profile: PROFILE; more: settings of the top."""
-    settings = {"enabled": True, "queue": QUEUE, "bypass": False, **inline}
+    settings = {"enabled": True, "queue": QUEUE, "bypass": False, "reader": READER, **inline}
     lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
     config = where / "gateway.toml"
     acting = json.dumps(PROFILE == "paper")
@@ -172,7 +176,7 @@ def gateway(
     )
     with (where / "said").open("wb") as said:
         words = [sys.executable, "-m", "ids_appliance", "gateway", "--config", str(config)]
-        process = subprocess.Popen(net.command("gw", *words), stderr=said)
+        process = subprocess.Popen([*ROOM, *net.command("gw", *words)], stderr=said)
     try:
         wait_for(lambda: running(where), lambda: process.poll() is not None, where)
         yield process
@@ -289,11 +293,12 @@ def kill(*, pps: int, seconds: float) -> dict[str, Any]:
 def attack(*, seconds: float, published: bool = False) -> dict[str, Any]:
     """Return how much of a SYN flood and of ordinary traffic is dropped, in the lab."""
     settings: dict[str, Any] = {"inline.enabled": True, "inline.log_per_second": 500}
+    settings["inline.reader"] = READER
     if published:
         settings |= {"profile": "paper"}
     with Ground("routed", **settings) as ground:
         lab = ground.lab
-        ground.start()
+        ground.start(wrapped_by=(*ROOM, *IDS))
         server = lab.address("server")
         hosts = ["dev01", "dev02", "dev03", "phone"]
         words = ["ping", "-n", "-q", "-i", "0.02", "-W", "2", "-w", str(int(seconds) + 2), server]
@@ -367,12 +372,23 @@ def _of_interest(counters: dict[str, int]) -> dict[str, int]:
 
 def main() -> int:
     """Run the parts and print what was seen."""
+    global READER, ROOM
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rates", type=int, nargs="+", default=[1_000, 10_000, 50_000])
     parts = ("attack", "latency", "kill", "published")
     parser.add_argument("--only", choices=parts, nargs="+", default=list(parts))
+    parser.add_argument("--reader", choices=("package", "batch"), default=READER)
+    parser.add_argument("--room", choices=tuple(CLASSES), help="hold the gateway to it")
     asked = parser.parse_args()
+    READER = asked.reader
+    with held(asked.room) if asked.room else nullcontext(()) as ROOM:
+        print(json.dumps(run(asked), indent=1))
+    return 0
+
+
+def run(asked: argparse.Namespace) -> dict[str, Any]:
+    """Run the parts that are asked for."""
     found: dict[str, Any] = {}
     if "latency" in asked.only:
         found["latency"] = latency(rates=asked.rates, seconds=asked.seconds)
@@ -382,8 +398,7 @@ def main() -> int:
         found["attack"] = attack(seconds=asked.seconds)
     if "published" in asked.only:
         found["published"] = attack(seconds=asked.seconds, published=True)
-    print(json.dumps(found, indent=1))
-    return 0
+    return found
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ids_appliance._nfqueue import HeldPackets
+from ids_appliance._nfqueue import HeldPackets, summary
+from ids_appliance.capture.held import connection
 from ids_appliance.types import FRAME, Direction
 from tests.examples import examples
 from tests.reference.netfilter import attribute, message, model, packet
@@ -205,6 +206,43 @@ def test_attributes_of_odd_lengths_and_unknown_kinds_are_passed_over(bed: Bed) -
     extra = attribute(33, b"abc") + attribute(3, b"x") + attribute(9, bytes(3))
     (frame,) = bed.read(message(QUEUE, packet(1), id=1, indev=3, extra=extra))
     assert bed.held.about(int(frame["number"]))[5:] == (0, None)
+
+
+def test_a_connection_has_one_key_both_ways_and_the_same_as_in_python(bed: Bed) -> None:
+    def segment(one: bytes, other: bytes, ports: tuple[int, int], *, six: bool = False) -> bytes:
+        tcp = struct.pack("!HHIIBBHHH", *ports, 1, 2, 0x50, 16, 9, 0, 0)
+        if six:
+            return struct.pack("!IHBB", 6 << 28, 20, 6, 63) + one * 4 + other * 4 + tcp
+        return struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 63, 6, 0) + one + other + tcp
+
+    one, other = b"\1\2\3\4", b"\1\2\3\5"
+    sent = [
+        segment(one, other, (9, 1)),
+        segment(other, one, (1, 9)),
+        segment(one, one, (9, 1)),
+        segment(one, other, (9, 1), six=True),
+        segment(other, one, (1, 9), six=True),
+        segment(one, other, (9, 1))[:30],
+        segment(one, other, (9, 1), six=True)[:45],
+        packet(1),
+    ]
+    frames = bed.read(*(message(QUEUE, one, indev=3) for one in sent))
+    keys = bed.held.connections(frames["number"])
+    assert keys == [connection(one)[0] for one in sent]
+    assert keys[0] == keys[1] == one + b"\0\x09" + other + b"\0\1"
+    assert keys[3] == keys[4] and [len(key) for key in keys] == [12, 12, 12, 36, 36, 0, 0, 0]
+    assert bed.held.connections(np.array([1, 2**63], np.uint64)) == [b"", b""]
+
+
+def test_a_batch_is_summed_up() -> None:
+    frames = np.zeros(4, FRAME)
+    frames["standing"] = [0, 8, 0, 16]
+    outcomes = np.array([0, 6, 7, 0], np.uint8)
+    verdicts = np.array([1, 1, 1, 0], np.uint8)
+    assert summary(frames, outcomes, verdicts) == (1, 1, 24)
+    assert summary(frames[::2], outcomes[::2]) == (1, 0, 0)
+    with pytest.raises(ValueError, match="one length"):
+        summary(frames, outcomes[:3])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ids_appliance.capture.inline import QUEUED, Held
+from ids_appliance.capture.held import QUEUED, Held, connection
 from ids_appliance.config import Config, Failure, Inline
 from ids_appliance.enforce.marks import TrafficClass, marked
 from ids_appliance.gateway.inline import Around, InlineVerdicts
@@ -79,8 +79,8 @@ class Queue:
     def flush(self) -> None:
         """The kernel would hear of it now."""
 
-    def are_tcp(self, numbers):
-        return np.ones(len(numbers), np.bool_)
+    def connections(self, numbers):
+        return [connection(self.held[number].payload)[0] for number in numbers.tolist()]
 
 
 @dataclass
