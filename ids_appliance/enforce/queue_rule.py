@@ -244,9 +244,10 @@ def _address(address: bytes) -> str:
     return socket.inet_ntop(family, address)
 
 
-def add_target(table: str, chain: str, *, queue: int) -> None:
-    """Append iptables' NFQUEUE target to a chain of an inet table, with bypass. Raises OSError."""
-    info = struct.pack("=HHH2x", queue, 1, _BYPASS)
+def add_target(table: str, chain: str, *, queue: int, queues: int = 1) -> None:
+    """Append iptables' NFQUEUE target to a chain of an inet table, with bypass; over several queues
+    from the first on it spreads packets by both their addresses. Raises OSError."""
+    info = struct.pack("=HHH2x", queue, queues, _BYPASS)
     target = _attribute(1, b"NFQUEUE\0") + _attribute(2, struct.pack(">I", 3)) + _attribute(3, info)
     expression = _attribute(1, b"target\0") + _attribute(2, target, nested=True)
     rule = (

@@ -52,7 +52,14 @@ __all__ = ["Around", "InlineVerdicts", "spared_by"]
 
 MAX_NAMED: Final = 4_096
 """Senders with a decision that are remembered here."""
-_WORST: Final = int(Standing.SUSPECT | Standing.FLOOD)
+# Plain integers: an operation with an enumeration costs more than the rest of an ordinary batch.
+_ANSWER: Final = int(Standing.ANSWER)
+_PROVEN: Final = int(Standing.PROVEN)
+_SUSPECT: Final = int(Standing.SUSPECT)
+_FLOOD: Final = int(Standing.FLOOD)
+_WORST: Final = _SUSPECT | _FLOOD
+_WAITING: Final = int(Outcome.WAITING)
+_JUDGED: Final = int(Outcome.JUDGED)
 
 
 _REASONS: Final = (
@@ -111,9 +118,9 @@ class InlineVerdicts:
         others, _, standing = summary(frames, outcomes)
         if not others and not standing & _WORST:
             return outcomes
-        waiting = outcomes == Outcome.WAITING
+        waiting = outcomes == _WAITING
         named = (frames["standing"] & _WORST) != 0
-        named &= (frames["standing"] & Standing.ANSWER) == 0
+        named &= (frames["standing"] & _ANSWER) == 0
         if not waiting.all():
             self._unjudged(batch, outcomes, named)
         if named.any():
@@ -127,10 +134,8 @@ class InlineVerdicts:
         if not len(frames) or frames["number"][0] <= QUEUED:
             return
         others, malicious, standing = summary(frames, batch.outcomes, batch.verdicts)
-        followed = self.flows is not None and (
-            self.flows.following or bool(standing & Standing.PROVEN)
-        )
-        if not others and not malicious and not followed and not standing & Standing.SUSPECT:
+        followed = self.flows is not None and (self.flows.following or bool(standing & _PROVEN))
+        if not others and not malicious and not followed and not standing & _SUSPECT:
             self._say(frames["number"])
             self._flush()
             return
@@ -197,7 +202,7 @@ class InlineVerdicts:
 
     def _to_drop(self, batch: JudgedBatch) -> Mask:
         """Return which packets of a judged batch go no further, were all enforced."""
-        bad = (batch.outcomes == Outcome.JUDGED) & (batch.verdicts == 1)
+        bad = (batch.outcomes == _JUDGED) & (batch.verdicts == 1)
         standing = batch.frames["standing"]
         drop: Mask
         if not bad.any():
@@ -206,7 +211,7 @@ class InlineVerdicts:
             drop = bad
         else:
             # Answers look like an attack to a forest on single packets, see docs/evidence.md.
-            bad &= (standing & Standing.ANSWER) == 0
+            bad &= (standing & _ANSWER) == 0
             drop = bad & ((standing & _WORST) != 0) & (self._settings.drop == "suspect")
             rest = bad & ~drop
             if rest.any():
@@ -216,9 +221,7 @@ class InlineVerdicts:
             drop |= unanswered & ((standing & _WORST) != 0)
         if self._failure.on_queue_full == "closed":
             drop |= (batch.outcomes == Outcome.SHED) & ((standing & _WORST) != 0)
-        if self.flows is not None and (
-            self.flows.following or ((standing & Standing.PROVEN) != 0).any()
-        ):
+        if self.flows is not None and (self.flows.following or ((standing & _PROVEN) != 0).any()):
             self._follow(batch, drop)
         return drop
 
@@ -239,8 +242,8 @@ class InlineVerdicts:
         bad = (batch.verdicts != 0) | drop | ((standing & _WORST) != 0)
         # Whose handshake is complete shows at the packets from beyond; the others of a connection
         # count once it is followed.
-        judged = np.flatnonzero(batch.outcomes == Outcome.JUDGED)
-        proven = ((standing & Standing.PROVEN) != 0).tolist()
+        judged = np.flatnonzero(batch.outcomes == _JUDGED)
+        proven = ((standing & _PROVEN) != 0).tolist()
         numbers = batch.frames["number"]
         keys = self._source.connections(numbers[judged])
         for i, key in zip(judged.tolist(), keys, strict=True):
@@ -256,7 +259,7 @@ class InlineVerdicts:
 
     def _unjudged(self, batch: FrameBatch, outcomes: U8, named: Mask) -> None:
         frames = batch.frames
-        rest = outcomes != Outcome.WAITING
+        rest = outcomes != _WAITING
         doomed = (outcomes == Outcome.CONTAINED) & bool(self._appliance.window.contained)
         if self._failure.on_queue_full == "closed":
             doomed |= (outcomes == Outcome.SHED) & named
@@ -284,9 +287,9 @@ class InlineVerdicts:
         if self._settings.drop == "packet":
             said[:] = 1
         else:
-            said[(standing & Standing.FLOOD) != 0] = 3
-            said[(standing & Standing.SUSPECT) != 0] = 4
-        said[batch.outcomes[which] != Outcome.JUDGED] = 0
+            said[(standing & _FLOOD) != 0] = 3
+            said[(standing & _SUSPECT) != 0] = 4
+        said[batch.outcomes[which] != _JUDGED] = 0
         return Doomed(
             frames["number"].tolist(),
             [_REASONS[i] for i in said.tolist()],
@@ -328,7 +331,7 @@ class InlineVerdicts:
         """Accept; whoever a trigger has named waits behind the others from here on."""
         numbers = frames["number"]
         if mark and self._enforcing:
-            named = (frames["standing"] & Standing.SUSPECT) != 0
+            named = (frames["standing"] & _SUSPECT) != 0
             if named.any():
                 self._mark(numbers[named].tolist())
         self._say(numbers)

@@ -33,6 +33,7 @@ from typing import Any, Final
 import numpy as np
 
 from ids_appliance.bench.groups import CLASSES, held
+from ids_appliance.config import Inline
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.errors import ControlError, NotRunning
 from ids_appliance.gateway.client import Client
@@ -43,7 +44,7 @@ from tests.net.conftest import connect
 
 MODEL: Final = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
 PROFILE = "appliance"
-READER = "batch"
+READER: str = Inline().reader
 ROOM: tuple[str, ...] = ()
 """Words before a gateway's command that put it into a control group."""
 QUEUE: Final = 7914

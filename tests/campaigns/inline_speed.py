@@ -8,9 +8,10 @@ Five ways in turns, so that a slow minute of the machine is everybody's:
     forwarding   nobody looks
     package      the package accepts everything
     bare         a reader in C accepts everything by batches (accepting.c, built here)
+    bare-two     two of them, a queue each; only where asked for
     judged-package, judged-batch    the gateway with either reader, its window open
 
-`rate` searches the highest rate of UDP (one sender, random ports) at which at most LOSS of the
+`rate` searches the highest rate of UDP (two senders, random ports) at which at most LOSS of the
 packets are lost, with a queue of 4,096 that drops what finds it full. `delay` sends at a rate and
 PROBES a second more that carry the time of sending; the receiver's kernel notes when they come.
 `cpu_us`: what the reader's process used for each packet. Needs root and a C compiler.
@@ -37,7 +38,8 @@ import numpy as np
 
 from ids_appliance.bench import mixes
 from ids_appliance.bench.sender import Messages, transmit
-from ids_appliance.enforce.queue_rule import QueueRule
+from ids_appliance.enforce.nft import Nft
+from ids_appliance.enforce.queue_rule import TABLE, QueueRule, add_target
 from ids_appliance.lab.namespaces import Network
 from tests.campaigns import inline as campaign
 from tests.campaigns.inline import LOAD_PORT, PROBE_PORT, QUEUE, TARGET, counted, ends, nobody
@@ -104,6 +106,26 @@ def package(net: Network, where: Path) -> AbstractContextManager[int]:
 
 
 @contextmanager
+def bare_two(net: Network, where: Path) -> Iterator[int]:
+    """Two readers in C with a queue each; the kernel spreads the load by address, if it is a pair
+    of addresses that it sends from."""
+    with bare(net, where) as pid:
+        words = net.command("gw", str(where / "accepting"), str(QUEUE + 1), "128", str(LENGTH))
+        other = subprocess.Popen(words, stdout=subprocess.PIPE)
+        assert other.stdout is not None
+        try:
+            other.stdout.readline()
+            with net.inside("gw"):
+                Nft().run(f"flush chain inet {TABLE} to_queue")
+                add_target(TABLE, "to_queue", queue=QUEUE, queues=2)
+            yield pid
+        finally:
+            other.kill()
+            other.wait()
+            other.stdout.close()
+
+
+@contextmanager
 def judged(net: Network, where: Path, *, reader: str) -> Iterator[int]:
     """The gateway."""
     with campaign.gateway(net, where, reader=reader, length=LENGTH, fail_open=False) as process:
@@ -114,9 +136,12 @@ WAYS: Final[dict[str, Way]] = {
     "forwarding": forwarding,
     "package": package,
     "bare": bare,
+    "bare-two": bare_two,
     "judged-package": partial(judged, reader="package"),
     "judged-batch": partial(judged, reader="batch"),
 }
+
+USUAL: Final = [name for name in WAYS if name != "bare-two"]
 
 
 # What is sent ---------------------------------------------------------------------------------
@@ -127,6 +152,7 @@ def pool(net: Network) -> mixes.Pool:
     data, ends_at = mixes.make("udp-flood")
     frames = data.reshape(len(ends_at), -1)
     frames[:, 26:30] = np.frombuffer(socket.inet_aton("192.0.2.2"), np.uint8)
+    frames[::2, 29] = 3  # a second sender, so that there is something to spread
     frames[:, 30:34] = np.frombuffer(socket.inet_aton(TARGET), np.uint8)
     frames[:, 36:38] = np.frombuffer(LOAD_PORT.to_bytes(2, "big"), np.uint8)
     head = frames[:, 14:34].copy()
@@ -323,7 +349,7 @@ def main() -> int:
     """Run a part and print what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("rate", "delay"))
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=USUAL)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--rates", type=int, nargs="+", default=[1_000, 10_000, 50_000])

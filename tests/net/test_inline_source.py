@@ -171,6 +171,37 @@ def test_dropped_packets_do_not_arrive_and_others_do(routed: Network, reader: st
         assert source.counters()["queue_dropped"] == len(doomed)
 
 
+def test_words_given_together_each_reach_their_packet_in_order(
+    routed: Network, reader: str
+) -> None:
+    packets = [ipv4(ICMP, icmp(8, b"p"), to_wan=True, ident=i) for i in range(1, 61)]
+    with own_arrivals(routed, "wan") as raw, inline(routed, reader) as (_, source, _):
+        frames_from(routed, "lan", "lan0", packets)
+        read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 60)
+        numbers = list(source.held)
+        last = numbers.pop()  # waits, so that what is behind a gap is told one by one
+        first = numbers.pop(0)
+        assert len(source.say(numbers[::3], drop=True)) == 20
+        assert len(source.say(numbers[1::3], mark=7)) == 19
+        assert len(source.say(numbers[2::3])) == 19
+        source.flush()
+        kept = {key_of(p) for i, p in enumerate(packets[1:-1]) if i % 3}
+        raw.settimeout(60)
+        seen = []
+        while len(seen) < len(kept):
+            key = key_of(raw.recv(1 << 16)[14:])
+            if key is not None:
+                seen.append(key)
+        assert set(seen) == kept
+        if reader == "batch":  # the package's words leave with each call
+            assert seen == sorted(seen, key=lambda key: key[1])
+        assert list(source.held) == [first, last]
+        assert len(source.verdict([first, last, first])) == 2 and not source.held
+        counts = source.counters()
+        assert counts["queue_received"] == 60 and counts["queue_dropped"] == 20
+        assert counts["queue_waiting"] == 0
+
+
 def test_arp_and_what_is_for_the_gateway_come_from_the_ring(routed: Network, reader: str) -> None:
     with inline(routed, reader) as (live, source, rule):
         judge = Judge(live.host())
