@@ -36,12 +36,13 @@ RULES = (
     "dos", "port_scan", "mirai", "arp_spoof", "overflow", "slow_scan", "connection_rate",
     "udp_rate", "icmp_rate", "idle_connections", "unsolicited_answers", "failed_connections",
     "repeated_connections", "udp_exchanges", "arp_sweep", "arp_insistence",
+    "impossible_flags",
 )
 TABLES = (
     "dos", "port_scan", "mirai", "mirai_echo", "mirai_arp", "arp_replies", "slow_ports",
     "slow_hosts", "connection_rate", "udp_rate", "icmp_rate", "idle_connections",
     "unsolicited_answers", "failed_connections", "repeated_connections", "slow_repeated",
-    "udp_exchanges", "arp_insistence", "flows", "devices", "peers", "bindings",
+    "udp_exchanges", "arp_insistence", "impossible_flags", "flows", "devices", "peers", "bindings",
     "suspects",
 )
 SOURCES = ("arp", "dhcp", "configured")
@@ -53,8 +54,8 @@ SETTINGS = (
     "arp_unsolicited", "arp_mac_changes", "slow_ports", "slow_hosts",
     "connection_rate", "udp_rate", "icmp_rate", "idle_connections", "unsolicited_answers",
     "failed_connections", "repeated_connections", "slow_repeated", "udp_exchanges", "arp_sweep",
-    "arp_insistence", "repeated_alone", "slow_repeated_alone", "udp_exchanges_alone", "icmp_alone",
-    "unsolicited_alone", "failed_alone",
+    "arp_insistence", "impossible_flags", "repeated_alone", "slow_repeated_alone",
+    "udp_exchanges_alone", "icmp_alone", "unsolicited_alone", "failed_alone",
     "max_flows", "max_keys", "max_senders", "max_bindings",
 )
 MAX_SUSPECTS = 4096
@@ -212,6 +213,7 @@ cdef class Screen:
         l.udp_exchanges = settings["udp_exchanges"]
         l.arp_sweep = settings["arp_sweep"]
         l.insistence = settings["arp_insistence"]
+        l.flags = settings["impossible_flags"]
         l.repeated_alone = settings["repeated_alone"]
         l.slow_repeated_alone = settings["slow_repeated_alone"]
         l.udp_exchanges_alone = settings["udp_exchanges_alone"]
@@ -265,6 +267,7 @@ cdef class Screen:
             (T_UNSOLICITED, l.unasked, heavy), (T_FAILED, l.failed, 1),
             (T_REPEATED, l.repeated, 1), (T_SLOW_REPEATED, l.slow_repeated, 1),
             (T_UDP_EXCHANGES, l.udp_exchanges, 1), (T_INSISTENCE, l.insistence, SET_ITEMS),
+            (T_FLAGS, l.flags, 1),
         )
         for i, limit, items in wanted:
             if limit:
@@ -366,6 +369,14 @@ cdef class Screen:
         self.s.sampling = on
         if on:
             self.s.sampled = True
+
+    def doubt(self):
+        """Say that frames were lost before they came here.
+
+        For 64 s then, as after exchanges had to be forgotten, what belongs to nothing and what
+        nobody answers counts for the published rules alone."""
+        if self.s.clock >= 0:
+            doubt(&self.s, self.s.clock)
 
     def floods(self):
         """Return the floods of this window: [(number 1 .. 15, FLOOD record)]."""

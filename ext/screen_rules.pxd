@@ -117,6 +117,11 @@ cdef inline bint _counted(const State *s, const Flow *f) noexcept nogil:
                      and set_has(&s.contained, &f.who, hash_who(&f.who, s.seed))))
 
 
+cdef inline bint uncertain(const State *s, const Flow *f) noexcept nogil:
+    # Its answer may be among what was missed; that it was refused is seen.
+    return not f.flags & W_RESET and doubtful(s)
+
+
 cdef inline void count_port(State *s, const Flow *f, bint failed) noexcept nogil:
     # The attempt has failed, or was answered: what that is for the scan of one host.
     cdef Key key
@@ -129,7 +134,8 @@ cdef inline void count_port(State *s, const Flow *f, bint failed) noexcept nogil
     key.port = 0
     key.who = f.who
     _count_ports(s, T_PORTS, &key, item, failed, R_PORT_SCAN)
-    _count_ports(s, T_SLOW_PORTS, &key, item, failed, R_SLOW_SCAN)
+    if not (failed and uncertain(s, f)):
+        _count_ports(s, T_SLOW_PORTS, &key, item, failed, R_SLOW_SCAN)
 
 
 cdef inline void resolve(State *s, Flow *f, bint bad) noexcept nogil:
@@ -145,7 +151,8 @@ cdef inline void resolve(State *s, Flow *f, bint bad) noexcept nogil:
     key.who = f.who
     port = (<uint32_t>f.proto << 16) | host.port
     _count_hosts(s, T_HOSTS, &key, host_item(s, &host), port, bad)
-    _count_hosts(s, T_SLOW_HOSTS, &key, host_item(s, &host), port, bad)
+    if not (bad and uncertain(s, f)):
+        _count_hosts(s, T_SLOW_HOSTS, &key, host_item(s, &host), port, bad)
 
 
 cdef inline void fail(State *s, int32_t i) noexcept nogil:
@@ -153,7 +160,7 @@ cdef inline void fail(State *s, int32_t i) noexcept nogil:
     cdef Flow *f = &s.flows.flow[i]
     cdef Key key
     count_port(s, f, True)
-    if s.tables[T_FAILED].base != NULL and _counted(s, f):
+    if s.tables[T_FAILED].base != NULL and _counted(s, f) and not uncertain(s, f):
         memset(&key, 0, sizeof(Key))
         responder_of(f, &key)
         key.proto = f.proto
@@ -211,6 +218,7 @@ cdef inline void forget(State *s, int64_t t) noexcept nogil:
     # The clock was set back: nothing that was timed means anything now. Who is who stays known.
     cdef int32_t i
     s.jumps += 1
+    doubt(s, t)
     flows_clear(&s.flows)
     memset(s.holds, 0, HOLD_SETS * HOLD_WAYS * sizeof(Hold))
     for i in range(N_TABLES):
@@ -301,6 +309,7 @@ cdef inline int32_t begin(State *s, const Ends *ends, uint32_t hash, uint8_t sta
     if s.sampling:
         f.flags |= W_SAMPLED
     if evicted:
+        doubt(s, s.clock)
         overflow(s, T_FLOWS)
     return i
 

@@ -9,6 +9,13 @@ from screen_tally cimport Hold, Key, Tallies, Tally, heavy_most, hold_down, tall
 from screen_who cimport Knowns, Set, hash_who, set_put
 from sender cimport SIDE_FLOOD
 
+cdef extern from *:
+    """
+    static const long long IDS_DOUBT_NS = 64000000000LL;
+    """
+    # As long as Linux sends a SYN-ACK again that nobody acknowledges (tcp(7), tcp_synack_retries).
+    const int64_t DOUBT_NS "IDS_DOUBT_NS"
+
 cdef enum:
     # Rules; the order is RULES in screen.pyx.
     R_DOS = 0
@@ -27,6 +34,7 @@ cdef enum:
     R_UDP_EXCHANGES = 13
     R_ARP_SWEEP = 14
     R_ARP_INSISTENCE = 15
+    R_FLAGS = 16
 
 cdef enum:
     # Tables of tallies; the order is TABLES in screen.pyx. One rule may count in several.
@@ -48,13 +56,14 @@ cdef enum:
     T_SLOW_REPEATED = 15
     T_UDP_EXCHANGES = 16
     T_INSISTENCE = 17
-    N_TABLES = 18
+    T_FLAGS = 18
+    N_TABLES = 19
     # Tables that are none of tallies, in the same list of names.
-    T_FLOWS = 18
-    T_DEVICES = 19
-    T_PEERS = 20
-    T_BINDINGS = 21
-    T_SUSPECTS = 22
+    T_FLOWS = 19
+    T_DEVICES = 20
+    T_PEERS = 21
+    T_BINDINGS = 22
+    T_SUSPECTS = 23
 
 cdef enum:
     # What a rule has to say about itself; see _detail in screen.pyx.
@@ -165,6 +174,7 @@ cdef struct Limits:
     uint32_t udp_exchanges
     uint32_t arp_sweep
     uint32_t insistence
+    uint32_t flags
     # From so many on the rule alone convicts; 0: never.
     uint32_t repeated_alone
     uint32_t slow_repeated_alone
@@ -176,7 +186,7 @@ cdef struct Limits:
 cdef struct State:
     Limits limits
     Flows flows
-    Tallies tables[18]
+    Tallies tables[19]
     Hold *holds
     uint64_t seed[2]
     Knowns devices          # LAN
@@ -188,6 +198,7 @@ cdef struct State:
     Slot slots[15]
     int n_slots
     int64_t clock           # latest packet time, ns; -1 before the first
+    int64_t sure_from       # until then frames were missed, or exchanges forgotten: see `doubt`
     int64_t window          # floor(clock / window_ns)
     int64_t next_roll       # when the next window of any length begins
     bint sampling           # the closed window's socket filter is in force
@@ -200,6 +211,15 @@ cdef struct State:
     uint64_t jumps          # times that the clock was set back
     uint64_t slots_full
     uint64_t malformed_arp
+
+
+cdef inline bint doubtful(const State *s) noexcept nogil:
+    # What belongs to nothing may belong to what was missed or forgotten: it accuses nobody now.
+    return s.clock < s.sure_from
+
+
+cdef inline void doubt(State *s, int64_t t) noexcept nogil:
+    s.sure_from = t + DOUBT_NS
 
 
 cdef inline void name_sender(State *s, const Sender *who) noexcept nogil:

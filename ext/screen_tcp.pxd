@@ -124,10 +124,23 @@ cdef inline void _udp_exchange(State *s, const Who *by) noexcept nogil:
 cdef inline void _unasked(State *s, const Ends *e, const Who *by) noexcept nogil:
     # An answer that belongs to nothing.
     cdef Key key
-    if s.tables[T_UNSOLICITED].base != NULL and by.counts:
+    if s.tables[T_UNSOLICITED].base != NULL and by.counts and not doubtful(s):
         victim_of(e, &key)
         count_most(s, T_UNSOLICITED, R_UNSOLICITED, s.limits.unasked, s.limits.unasked_alone,
                    &key, &by.sender if by.named else NULL)
+
+
+cdef inline void _odd_flags(State *s, uint8_t flags, const Who *by) noexcept nogil:
+    # No sender sends these: a SYN that also ends, and what neither begins, ends nor acknowledges
+    # (null, FIN alone, "Christmas tree"): without ACK it is dropped (RFC 9293, 3.10.7.4).
+    cdef Key key
+    if s.tables[T_FLAGS].base == NULL or not by.counts or not by.named:
+        return
+    if flags & (TH_SYN | TH_FIN) != TH_SYN | TH_FIN and flags & (TH_SYN | TH_RST | TH_ACK):
+        return
+    memset(&key, 0, sizeof(Key))
+    key.who = by.sender
+    count_own(s, T_FLAGS, R_FLAGS, s.limits.flags, 0, &key, False)
 
 
 cdef inline bint _acknowledges(const Flow *f, const Look *look) noexcept nogil:
@@ -191,8 +204,9 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
     cdef Flow *f
     if look.group:  # no TCP goes there
         return
-    # A SYN-ACK or a RST is somebody's answer whatever is known of the exchange: two rings do not
-    # show two interfaces' frames in order, and a victim's answers must never accuse the victim.
+    _odd_flags(s, flags, by)
+    # A SYN-ACK or a RST is somebody's answer whatever is known of the exchange, which may have been
+    # lost or forgotten in a flood: a victim's answers must never accuse the victim.
     if flags & TH_RST or flags & (TH_SYN | TH_ACK) == (TH_SYN | TH_ACK):
         standing[0] |= ANSWER
     i = flow_find(&s.flows, e, &hash)
@@ -202,7 +216,8 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
     if i < 0:
         if flags & (TH_RST | TH_SYN):
             _unasked(s, e, by)
-        elif not flags & TH_ACK or (look.payload == 0 and not flags & (TH_PSH | TH_URG)):
+        elif not flags & TH_ACK or (look.payload == 0 and not flags & (TH_PSH | TH_URG)
+                                    and not doubtful(s)):
             i = begin(s, e, hash, G_PENDING, by)
             s.flows.flow[i].flags |= W_PROBE
         elif not by.contained:

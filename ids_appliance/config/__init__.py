@@ -112,9 +112,9 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     """ICMP packets to one victim, errors and echo replies aside."""
     idle_connections: Rate = Rate(count=200)
     """Connections that one source holds open to one server without sending."""
-    unsolicited_answers: Convicting = Convicting(count=50)
+    unsolicited_answers: Convicting = Convicting(enabled=True, count=50, alone=500)
     """Answers to one victim that nobody asked for."""
-    failed_connections: Convicting = Convicting(count=50)
+    failed_connections: Convicting = Convicting(enabled=True, count=100, alone=150)
     """Failed connections of one source to one port of one host; alone: those that nobody refused
     or answered, which a device that insists makes as well."""
     udp_exchanges: Convicting = Convicting(enabled=True, count=200, alone=500)
@@ -122,6 +122,8 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     repeated_connections: Repeated = Repeated()
     arp_sweep: ArpSweep = ArpSweep()
     arp_insistence: ArpInsistence = ArpInsistence()
+    impossible_flags: Rate = Rate(enabled=True, count=3)
+    """TCP of one source with SYN and FIN, or with none of SYN, RST and ACK: nobody's ordinary."""
     bindings: dict[str, str] = {}
     """IPv4 address -> MAC, for what may never change (the router)."""
     max_flows: Rows = 65_536

@@ -10,7 +10,7 @@ from ids_appliance.config.terms import Count, Seconds, Section
 class Slow(Section, frozen=True, forbid_unknown_fields=True):
     """The scan rules over sixty seconds."""
 
-    enabled: bool = False
+    enabled: bool = True
     """Whether the rule is evaluated."""
     window_s: Seconds = 60.0
     """Its own rule window."""

@@ -202,7 +202,10 @@ def open_live(gateway: "Gateway") -> assemble.Live:
     Raises InterfaceError, PermissionMissing, InlineError."""
     config = gateway.config
     ring = RingOptions(
-        blocks=max(2, config.ring.mib * 4),
+        # A block that is not full is handed over all the same, so their number, times retire_ms,
+        # is how long we may be kept from reading: 0.5 s of 16 MiB. The longest frame fits into one.
+        block_bytes=1 << 17,
+        blocks=config.ring.mib * 8,
         retire_ms=config.ring.retire_ms,
         promiscuous=config.ring.promiscuous,
         taps=config.taps,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from ids_appliance._screen import Screen
 from ids_appliance.config import Config
 from ids_appliance.trigger import embedded, gate, zeek
+from ids_appliance.trigger.losses import Losses
 from ids_appliance.trigger.standin import StandIn
 from ids_appliance.trigger.zeek import ZeekTrigger
 from ids_appliance.types import SENDER, Side, Trigger
@@ -18,7 +19,8 @@ BLIND = "Zeek lives but sees no packets: is the mirror there? Our own rules pres
 class Prescreen:
     """What stands at `[trigger] kind`: the screen, what the gate hears of it, further triggers.
 
-    Raises ConfigError for what the screen's tables cannot hold.
+    lost: how many frames the ring could not take so far. Raises ConfigError for what the screen's
+    tables cannot hold.
     """
 
     def __init__(
@@ -27,15 +29,16 @@ class Prescreen:
         *,
         wall_ns: Callable[[], int],
         networks: Networks,
+        lost: Callable[[], int],
         on_change: Callable[[str, str], None],
     ) -> None:
         self.screen = embedded.build(config.trigger)
         """Says who is who; its rules may be silent."""
         self.speaking: gate.Screen = self.screen
         """The screen as the gate is to hear it."""
-        self.triggers: tuple[Trigger, ...] = ()
         self.counts = config.trigger.kind in ("embedded", "zeek")
         """Whether the screen's rules count, silently or not."""
+        self.triggers: tuple[Trigger, ...] = (Losses(self.screen, lost),) if self.counts else ()
         self._zeek: ZeekTrigger | None = None
         if config.trigger.kind != "zeek":
             return
@@ -48,7 +51,7 @@ class Prescreen:
             on_blind=lambda blind: on_change(*("blind", BLIND) if blind else ("up", "Zeek sees")),
         )
         names.standin = standin
-        self.speaking, self.triggers = standin, (self._zeek,)
+        self.speaking, self.triggers = standin, (*self.triggers, self._zeek)
 
     def counters(self) -> dict[str, int]:
         """Totals by name of what stands beside the screen."""

@@ -144,6 +144,7 @@ class Gateway:
             config,
             wall_ns=clocks.wall_ns,
             networks=lambda: self.found.networks,
+            lost=lambda: self.live.source.counters()["kernel_drops"],
             on_change=lambda state, line: self.stories.health("zeek", state, line),
         )
         stack.callback(self.prescreen.close)

@@ -20,11 +20,12 @@ _NOBODYS: Final = (
     ("loopback", "127.0.0.0/8"),
     ("multicast", "224.0.0.0/4"),
     ("the broadcast address", "255.255.255.255/32"),
+    ("reserved, and no host's", "240.0.0.0/4"),
     ("loopback and the unspecified address", "::/64"),
     ("link-local: the same on every link", "fe80::/10"),
     ("multicast", "ff00::/8"),
 )
-"""Addresses that are never one sender's beyond us (RFC 1122 3.2.1.3, RFC 4291 2.5)."""
+"""Addresses that are never one sender's beyond us (RFC 1122 3.2.1.3, RFC 1112 4, RFC 4291 2.5)."""
 _NOBODYS_SPANS: Final = tuple(
     (why, of_network(ipaddress.ip_network(text))) for why, text in _NOBODYS
 )

@@ -91,6 +91,7 @@ def settings(trigger: Trigger) -> dict[str, float]:
         "udp_exchanges": rate(trigger.udp_exchanges),
         "arp_sweep": count(trigger.arp_sweep.targets, trigger.arp_sweep.enabled),
         "arp_insistence": count(trigger.arp_insistence.replies, trigger.arp_insistence.enabled),
+        "impossible_flags": rate(trigger.impossible_flags),
         "repeated_alone": alone(repeated),
         "slow_repeated_alone": alone(repeated),
         "udp_exchanges_alone": alone(trigger.udp_exchanges),

@@ -51,6 +51,7 @@ WATCHED = {
     "connection_rate": ("connection_rate", ""),
     "udp_rate": ("udp_rate", ""),
     "idle_connections": ("idle_connections", ""),
+    "impossible_flags": ("impossible_flags", ""),
 }
 """What is printed -> the setting that counts, and the one from which on it convicts alone."""
 SLOW = "repeated_connections, 60 s"

@@ -37,6 +37,7 @@ DEFAULTS = embedded.settings(
         repeated_connections=Repeated(enabled=False),
         arp_sweep=ArpSweep(enabled=False),
         arp_insistence=ArpInsistence(enabled=False),
+        impossible_flags=Rate(),
     )
 )
 """The four published rules alone, as they are set by default."""
@@ -54,6 +55,7 @@ EVERYTHING = embedded.settings(
         repeated_connections=Repeated(count=3, slow_count=5, alone=7),
         arp_sweep=ArpSweep(targets=4),
         arp_insistence=ArpInsistence(replies=3),
+        impossible_flags=RATE,
     )
 )
 SMALL = EVERYTHING | {
@@ -84,6 +86,9 @@ SMALL = EVERYTHING | {
     "icmp_alone": 3,
     "arp_sweep": 2,
     "arp_insistence": 2,
+    "impossible_flags": 2,
+    "slow_ports": 2,
+    "slow_hosts": 3,
 }
 Event = tuple[Any, ...]
 
@@ -160,6 +165,9 @@ def order(choose: t.Choose, screen: Screen, slow: twin.Screen, story: Frames) ->
         screen.close_window()
         slow.suspects.clear()
         slow.slots.clear()
+    elif what == 2 and choose(4) == 0:
+        screen.doubt()
+        slow.doubt()
     elif what == 2:
         on = bool(choose(2))
         screen.set_sampling(on)

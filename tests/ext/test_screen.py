@@ -55,6 +55,7 @@ def test_the_stories_reach_every_rule() -> None:
     assert set(rules) >= {
         "dos", "port_scan", "mirai", "arp_spoof", "slow_scan", "connection_rate", "udp_rate",
         "icmp_rate", "idle_connections", "unsolicited_answers", "failed_connections",
+        "impossible_flags",
     } | (alone := {
         "repeated_connections", "udp_exchanges", "arp_sweep", "arp_insistence",
     })  # fmt: skip
@@ -71,7 +72,7 @@ MAC, ADDRESS, ADDRESS6 = DEVICES[0]
 OTHER_MAC, OTHER, _ = DEVICES[1]
 THIRD_MAC, THIRD, _ = DEVICES[2]
 WAN = BEYOND[0][0]
-SYN, ACK, RST, FIN = 2, 16, 4, 1
+SYN, ACK, RST, FIN, PSH, URG = 2, 16, 4, 1, 8, 32
 
 
 def sent(mac: bytes, packet_: bytes, at_s: float, ethertype: int = 0x0800) -> Sent:

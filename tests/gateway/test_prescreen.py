@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ids_appliance.config import Config, Trigger, Window, Zeek
+from ids_appliance.config import Config, Slow, Trigger, Window, Zeek
 from ids_appliance.gateway.prescreen import Prescreen, beyond
 from ids_appliance.trigger.gate import ScrutinyGate
+from ids_appliance.trigger.losses import Losses
 from ids_appliance.trigger.window import Window as ScrutinyWindow
 from ids_appliance.types import SENDER, FrameBatch, TriggerEvent
 from tests.ext.screening import IDENTITY, batch
@@ -31,13 +32,14 @@ class Live:
         self.events: list[TriggerEvent] = []
         config = Config(
             interfaces=("lan0",),
-            trigger=Trigger(kind=kind),  # type: ignore[arg-type]
+            trigger=Trigger(kind=kind, slow_scan=Slow(enabled=False)),  # type: ignore[arg-type]
             zeek=Zeek(log=str(log), silence_s=5.0),
         )
         self.prescreen = Prescreen(
             config,
             wall_ns=lambda: START_S * S + self.now_ns,
             networks=lambda: NETWORKS,
+            lost=lambda: 0,
             on_change=lambda state, line: self.health.append(state),
         )
         self.window = ScrutinyWindow(Window())
@@ -125,7 +127,9 @@ def test_while_packets_are_lost_our_rules_count_answers(live: Live) -> None:
 
 def test_other_kinds_have_our_screen_alone(tmp_path: Path) -> None:
     embedded = Live(tmp_path / "a", "embedded").prescreen
-    assert embedded.speaking is embedded.screen and embedded.triggers == () and embedded.counts
+    assert embedded.speaking is embedded.screen and embedded.counts
+    (losses,) = embedded.triggers
+    assert isinstance(losses, Losses)
     assert embedded.counters() == {} and not Live(tmp_path / "b", "manual").prescreen.counts
 
 

@@ -33,6 +33,8 @@ def protection() -> Protection:
         (address("0.0.0.0"), "unspecified"),
         (address("224.0.0.251"), "multicast"),
         (address("255.255.255.255"), "broadcast"),
+        (address("240.0.0.1"), "reserved"),
+        (address("255.255.255.254"), "reserved"),
         (sixty_four("::1"), "loopback"),
         (sixty_four("fe80::1"), "link-local"),
         (sixty_four("ff02::1"), "multicast"),

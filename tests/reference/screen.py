@@ -268,6 +268,7 @@ class Screen:
         self.clock = -1
         self.window = -1
         self.sampling = self.sampled = False
+        self.sure_from = 0
         self.index = 0
         self.events: list[tuple[Any, ...]] = []
         for address, mac in bindings or []:
@@ -309,7 +310,18 @@ class Screen:
                 self.judge_open(flow)
         self.set_clock(t)
 
+    def doubtful(self) -> bool:
+        return self.clock < self.sure_from
+
+    def uncertain(self, f: Flow) -> bool:
+        return not f.reset and self.doubtful()
+
+    def doubt(self) -> None:
+        if self.clock >= 0:
+            self.sure_from = self.clock + 64 * S
+
     def forget(self, t: int) -> None:
+        self.sure_from = t + 64 * S
         self.flows, self.pending, self.open, self.holds = {}, [], [], {}
         self.tables = {name: {} for name in self.tables}
         self.peers = {who: (self.standing(who), t) for who in self.peers}
@@ -367,6 +379,8 @@ class Screen:
             ("ports", "scan_ports", "port_scan"),
             ("slow_ports", "slow_ports", "slow_scan"),
         ):
+            if table == "slow_ports" and failed and self.uncertain(f):
+                continue
             t = self.tally(table, setting, (f.who, f.other[0]))
             if t is None:
                 continue
@@ -391,6 +405,8 @@ class Screen:
             ("hosts", "mirai_hosts", "mirai"),
             ("slow_hosts", "slow_hosts", "slow_scan"),
         ):
+            if table == "slow_hosts" and bad and self.uncertain(f):
+                continue
             t = self.tally(table, setting, f.who)
             if t is None:
                 continue
@@ -462,7 +478,8 @@ class Screen:
         return next((w for w, n in t.heavy.items() if 2 * n > t.total), None)
 
     def victim(self, rule: str, look: Look, by: By) -> None:
-        t = self.tally(rule, rule, look.target) if by.counts else None
+        doubted = rule == "unsolicited_answers" and self.doubtful()
+        t = self.tally(rule, rule, look.target) if by.counts and not doubted else None
         if t is None:
             return
         t.total += 1
@@ -477,7 +494,7 @@ class Screen:
 
     def fail(self, f: Flow) -> None:
         self.count_port(f, True)
-        if self.counted(f):
+        if self.counted(f) and not self.uncertain(f):
             assert f.who is not None
             text = f"{named(f.who)} -> {place(f.other)}/{'tcp' if f.proto == TCP else 'udp'}"
             key = (f.who, f.other, f.proto)
@@ -626,6 +643,9 @@ class Screen:
     def tcp(self, look: Look, by: By, bare: bool) -> int:
         if look.group:
             return 0
+        odd = look.flags & (SYN | FIN) == SYN | FIN or not look.flags & (SYN | RST | ACK)
+        if odd and by.counts and by.who is not None:
+            self.simple("impossible_flags", by.who, named(by.who), by.who)
         plain = look.flags & RST or look.flags & (SYN | ACK) == SYN | ACK
         return self.exchange(look, by, bare) | (ANSWER if plain else 0)
 
@@ -637,7 +657,9 @@ class Screen:
         if f is None:
             if flags & (RST | SYN):
                 self.victim("unsolicited_answers", look, by)
-            elif not flags & ACK or (look.payload == 0 and not flags & (PSH | URG)):
+            elif not flags & ACK or (
+                look.payload == 0 and not flags & (PSH | URG) and not self.doubtful()
+            ):
                 self.begin(look.ends, "pending", by).probe = True
             elif not by.contained:
                 f = self.begin(look.ends, "kept", by)

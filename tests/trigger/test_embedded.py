@@ -32,11 +32,11 @@ def test_every_setting_of_the_screen_has_its_number() -> None:
 
 def test_further_rules_are_on_where_they_earn_it() -> None:
     numbers = embedded.settings(Trigger())
-    off = {"connection_rate", "udp_rate", "idle_connections", "slow_ports", "slow_hosts"}
-    off |= {"unsolicited_answers", "failed_connections"}
+    off = {"connection_rate", "udp_rate", "idle_connections"}
     assert {name for name in off if numbers[name]} == set()
     earning = {"repeated_connections", "slow_repeated", "repeated_alone", "slow_repeated_alone"}
-    earning |= {"udp_exchanges", "icmp_rate", "arp_sweep", "arp_insistence"}
+    earning |= {"udp_exchanges", "icmp_rate", "arp_sweep", "arp_insistence", "slow_ports"}
+    earning |= {"unsolicited_answers", "failed_connections", "impossible_flags"}
     assert all(numbers[name] for name in earning)
     changed = Trigger(slow_scan=Slow(enabled=True), udp_rate=Rate(enabled=True, count=7))
     numbers = embedded.settings(changed)
