@@ -25,6 +25,8 @@ HOSTS = {
         "gateway_login": "198.51.100.9",
         "gateway_shaping_mbit": {"lan0": 900},
         "gateway_cpus": "1-3",
+        "gateway_inline": True,
+        "gateway_notices": {"mqtt": {"broker": "192.0.2.5:8883", "tls": True}},
         "gateway_settings": {
             "window": {"window_s": 20},
             "trigger": {"dos": {"syns": 300}},
@@ -82,6 +84,8 @@ def test_the_configuration_says_what_the_variables_say(rendered: Rendered, tmp_p
     assert full.mode == "offloaded" and not full.node.plaintext
     assert full.node.addresses == ("192.0.2.10:7447", "[2001:db8::10]:7447")
     assert full.names == {"02:00:5e:00:53:01": 'the "good" plug, größer'}
+    assert full.inline.enabled and not plain.inline.enabled
+    assert full.notices.mqtt.broker == "192.0.2.5:8883" and full.notices.mqtt.tls
     assert full.window.window_s == 20 and full.trigger.dos.syns == 300
     assert full.trigger.bindings == {"192.0.2.1": "02:00:5e:00:53:fe"}
     assert full.policy.priors["dos"] == 1.5
