@@ -4,6 +4,8 @@ The socket is set up here (NFQA_CFG_* of linux/nfnetlink_queue.h); reading, hold
 is compiled: ext/nfqueue.pyx.
 """
 
+import errno
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -201,9 +203,11 @@ def _bound(options: QueueOptions) -> tuple[socket.socket, list[bytes]]:
             early += set_fail_open(queue, options.number)
     except OSError as error:
         queue.close()
+        if os.geteuid() != 0 or error.errno not in (errno.EPERM, errno.EBUSY):
+            raise no_capability(error) from error
         raise InlineError(
             f"queue {options.number} cannot be bound: another program has it, or CAP_NET_ADMIN is "
-            f"missing ({error})"
+            f"missing ({error.strerror})"
         ) from error
     except InlineError:
         queue.close()

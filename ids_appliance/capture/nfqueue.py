@@ -46,8 +46,8 @@ class QueueOptions:
     """A full queue lets packets pass; else it drops them."""
     receive_bytes: int = 8 << 20
     """Room of the socket; a packet takes about 1 KB of it."""
-    reader: Literal["package", "batch"] = "package"
-    """Who reads it: the package, packet by packet, or our own code, many a call."""
+    reader: Literal["batch", "package"] = "batch"
+    """Who reads it: our own code, many packets a call, or the package, packet by packet."""
 
 
 class PacketQueue:

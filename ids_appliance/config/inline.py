@@ -15,9 +15,9 @@ class Inline(Section, frozen=True, forbid_unknown_fields=True):
     the gateway itself, what is bridged) is watched as ever."""
     queue: Annotated[int, Meta(ge=0, le=65_535)] = 7447
     """Number of the kernel's queue; no other program may have it."""
-    reader: Literal["package", "batch"] = "package"
-    """Who reads the queue: the package NetfilterQueue, packet by packet, or our own code, as many
-    packets a call as wait."""
+    reader: Literal["batch", "package"] = "batch"
+    """Who reads the queue: our own code, as many packets a call as wait, or the package
+    NetfilterQueue, packet by packet."""
     drop: Literal["decision", "suspect", "packet"] = "suspect"
     """Which packets are dropped while decisions are enforced: those of senders that are cut off;
     also those judged malicious of senders that a trigger has named; all that are judged malicious

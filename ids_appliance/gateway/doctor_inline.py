@@ -27,14 +27,15 @@ def inline(config: Config) -> Iterator[Finding]:
     if not settings.enabled:
         return
     try:
-        importlib.import_module(PACKAGE)
+        if settings.reader == "package":
+            importlib.import_module(PACKAGE)
     except ImportError:
         yield Finding(
             "inline",
             "fail",
             "the package NetfilterQueue is not installed, or its library is missing",
             "apt-get install libnetfilter-queue-dev python3-dev gcc, then "
-            "pip install 'ids-appliance[gateway]'",
+            "pip install 'ids-appliance[gateway]'; or leave inline.reader at \"batch\"",
         )
     try:
         there, owner = _rule()

@@ -78,5 +78,7 @@ def test_queues_with_a_reader_and_without_a_rule(net: Network) -> None:
 
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ids_appliance.gateway.doctor_inline.PACKAGE", "there_is_no_such_package")
-    first = next(inline(CONFIG))
+    settings = Inline(enabled=True, queue=QUEUE, reader="package")
+    first = next(inline(msgspec.structs.replace(CONFIG, inline=settings)))
     assert first.state == "fail" and "libnetfilter-queue-dev" in first.remedy
+    assert "NetfilterQueue" not in next(inline(CONFIG)).text

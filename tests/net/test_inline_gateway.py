@@ -18,7 +18,6 @@ from tests.net.packets import conversation
 from tests.net.test_inline_source import frames_from
 
 pytestmark = pytest.mark.net
-pytest.importorskip("netfilterqueue", reason="needs the extra `gateway`")
 
 WAN = "198.51.100.2"
 SERVE = (
@@ -164,7 +163,7 @@ def test_a_missing_package_is_one_line_and_exit_code_2(routed: Network, tmp_path
     config = tmp_path / "gateway.toml"
     config.write_text(
         f'interfaces = ["lan0"]\nmodel = "{campaign.MODEL}"\nstate_dir = "{tmp_path}/state"\n'
-        f'run_dir = "{tmp_path}/run"\ninline.enabled = true\n'
+        f'run_dir = "{tmp_path}/run"\ninline = {{ enabled = true, reader = "package" }}\n'
     )
     call = (
         "import sys; sys.modules['netfilterqueue'] = None; from ids_appliance.cli import main; "
