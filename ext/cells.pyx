@@ -11,7 +11,9 @@ Design:
     in order, so asks are freed from the oldest.
  d) a packet that waits keeps its record (136 bytes) so that it can be encoded again when the model
     changes under way; a packet whose cell is known keeps nothing.
- e) one C loop per batch without the GIL; nothing is allocated per packet.
+ e) one C loop per batch without the GIL; nothing is allocated per packet. A batch is one piece of
+    memory (judged.pxd): its numpy arrays are made for whoever asks, since a batch of 60 packets
+    costs less to judge than to describe.
 
 A table belongs to one model for its whole life, so an answer of an old model cannot reach a packet
 of a new one. Without a grid (features=()), every packet is its own cell: the 60 features of the group
@@ -26,7 +28,12 @@ import numpy as np
 if sys.byteorder != "little":
     raise ImportError("cells travel as the machine writes them: only little-endian machines")
 
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.math cimport NAN
 from libc.stdlib cimport calloc, free, malloc
+from judged cimport *
 from packet cimport *
 
 cdef extern from *:
@@ -48,6 +55,7 @@ cdef enum:
     O_UNANSWERED = 4
     O_SHED = 5
     O_WAITING = 6
+    N_OUTCOMES = 9
 
 cdef enum:
     # State of an ask
@@ -66,63 +74,186 @@ cdef enum:
 
 STAT_NAMES = ("cell_hits", "cell_joined", "cell_asks", "cell_evictions", "cell_shed")
 
+_FRAME = np.dtype([
+    ("offset", "<u8"), ("caplen", "<u4"), ("wirelen", "<u4"), ("timestamp_ns", "<i8"),
+    ("number", "<u8"), ("ifindex", "<u4"), ("linktype", "<u2"), ("direction", "u1"),
+    ("standing", "u1"),
+])
 _SENDER = np.dtype([
     ("ifindex", "<u4"), ("side", "u1"), ("family", "u1"), ("mac", "u1", (6,)),
     ("address", "u1", (16,)),
 ])
 
 
+cdef Py_ssize_t _piece(object array, Py_buffer *buffer, Py_ssize_t item, int flags) except -1:
+    # Acquire an array of items of so many bytes; return how many there are. A structured memoryview
+    # would compare every field of the dtype each time, which costs as much as judging 50 packets.
+    PyObject_GetBuffer(array, buffer, flags)
+    if buffer.itemsize != item:
+        PyBuffer_Release(buffer)
+        raise ValueError("an array of items of %d bytes is wanted" % item)
+    return buffer.len // item
+
+
+cdef void _add(const uint8_t *outcomes, Py_ssize_t n, uint64_t *totals) noexcept nogil:
+    # Count the first n outcomes into (9,) totals.
+    cdef uint64_t counts[256]
+    cdef Py_ssize_t i
+    memset(counts, 0, sizeof(counts))
+    for i in range(n):
+        counts[outcomes[i]] += 1
+    for i in range(N_OUTCOMES):
+        totals[i] += counts[i]
+
+
+def tally(outcomes):
+    """Return how often each Outcome is there: 9 numbers. outcomes: (n,) uint8."""
+    cdef Py_buffer buffer
+    cdef uint64_t totals[N_OUTCOMES]
+    cdef Py_ssize_t n = _piece(outcomes, &buffer, 1, PyBUF_SIMPLE)
+    memset(totals, 0, sizeof(totals))
+    _add(<const uint8_t *>buffer.buf, n, totals)
+    PyBuffer_Release(&buffer)
+    return [totals[i] for i in range(N_OUTCOMES)]
+
+
 cdef class Assignment:
     """One batch under way: what each frame became, and the packets that wait for an ask.
 
-    frames: (n,) FRAME, copied. The arrays `senders`, `outcomes`, `probabilities` (NaN until
+    frames: (m,) FRAME, in one piece. marks: (m,) of Outcome, what a gate has said; the frames that
+    are WAITING are copied, all where there are no marks, and the others' last words are added to
+    totals: (9,) uint64. The arrays `frames`, `senders`, `outcomes`, `probabilities` (NaN until
     judged), `verdicts`, `models` (index into the pipeline's list of model ids) and `cells` (a keyed
-    hash of the packet's cell: equal cells of one model, equal numbers) have n places.
+    hash of the packet's cell: equal cells of one model, equal numbers) have len() places; each is
+    made when it is asked for. As a buffer it is the piece of memory that judged.pxd describes.
     """
 
-    cdef readonly object frames, senders, outcomes, probabilities, verdicts, models, cells
     cdef readonly Py_ssize_t assigned       # frames looked at so far
     cdef readonly Py_ssize_t waiting        # packets that wait
     cdef readonly Py_ssize_t adopted        # of them, how many wait in the present table
     cdef public object table                # CellTable the waiting packets' asks belong to
     cdef Py_ssize_t n, room
+    cdef uint8_t *memory
+    cdef Judged j                           # the columns, in it
     cdef int64_t oldest                     # lowest ask any packet waits for
     cdef bint held                          # frame `assigned` is parsed, and had no room yet
     cdef uint16_t held_row[N_COLUMNS]              # its record
     cdef int32_t *wait_frame                # index of the frame
     cdef int64_t *wait_ask                  # number of the ask
     cdef uint16_t *wait_rows                # (room, 68)
-    cdef Sender[::1] v_senders
-    cdef uint8_t[::1] v_outcomes
-    cdef double[::1] v_probabilities
-    cdef uint8_t[::1] v_verdicts
-    cdef uint8_t[::1] v_models
-    cdef uint64_t[::1] v_cells
 
     def __cinit__(self):
+        self.memory = NULL
         self.wait_frame = NULL
         self.wait_ask = NULL
         self.wait_rows = NULL
 
-    def __init__(self, frames):
-        cdef const Frame[::1] view = frames
-        self.n = view.shape[0]
-        self.frames = np.array(frames)  # a copy: the source reuses its own
-        self.senders = np.zeros(self.n, dtype=_SENDER)
-        self.outcomes = np.full(self.n, O_WAITING, dtype=np.uint8)
-        self.probabilities = np.full(self.n, np.nan)
-        self.verdicts = np.zeros(self.n, dtype=np.uint8)
-        self.models = np.zeros(self.n, dtype=np.uint8)
-        self.v_senders = self.senders
-        self.v_outcomes = self.outcomes
-        self.v_probabilities = self.probabilities
-        self.v_verdicts = self.verdicts
-        self.v_models = self.models
-        self.cells = np.zeros(self.n, dtype=np.uint64)
-        self.v_cells = self.cells
+    def __init__(self, frames, marks=None, totals=None):
+        cdef Py_buffer given, marked, summed
+        cdef const uint8_t *mark = NULL
+        cdef const Frame *frame
+        cdef Py_ssize_t i, m, n, to = 0
+        cdef bint marking = marks is not None
+        if self.memory != NULL:
+            raise ValueError("a batch is taken once")
+        m = _piece(frames, &given, sizeof(Frame), PyBUF_SIMPLE)
+        n = m
+        try:
+            if marking:
+                marking = False  # nothing to release, should this raise
+                i = _piece(marks, &marked, 1, PyBUF_SIMPLE)
+                marking = True
+                if i < m:
+                    raise ValueError("marks are fewer than the frames")
+                mark = <const uint8_t *>marked.buf
+                for i in range(m):
+                    n -= mark[i] != O_WAITING
+            self._room_for(n)
+            frame = <const Frame *>given.buf
+            if n == m:
+                memcpy(self.j.frames, frame, n * sizeof(Frame))
+            else:
+                for i in range(m):
+                    if mark[i] == O_WAITING:
+                        self.j.frames[to] = frame[i]
+                        to += 1
+                if totals is not None:
+                    if _piece(totals, &summed, 8, PyBUF_WRITABLE) < N_OUTCOMES:
+                        PyBuffer_Release(&summed)
+                        raise ValueError("totals have 9 places")
+                    _add(mark, m, <uint64_t *>summed.buf)
+                    (<uint64_t *>summed.buf)[O_WAITING] -= n
+                    PyBuffer_Release(&summed)
+        finally:
+            PyBuffer_Release(&given)
+            if marking:
+                PyBuffer_Release(&marked)
         self.oldest = -1
 
+    cdef int _room_for(self, Py_ssize_t n) except -1:
+        cdef Py_ssize_t i
+        self.memory = <uint8_t *>malloc(judged_bytes(n))
+        if self.memory == NULL:
+            raise MemoryError()
+        self.n = n
+        (<uint64_t *>self.memory)[0] = n
+        judged_at(self.memory, n, &self.j)
+        memset(self.j.cells, 0, n * (sizeof(uint64_t) + sizeof(Sender) + 3))
+        memset(self.j.outcomes, O_WAITING, n)
+        for i in range(n):
+            self.j.probabilities[i] = NAN
+        return 0
+
+    def __len__(self):
+        return self.n
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if self.memory == NULL:
+            raise ValueError("a batch that was not taken")
+        PyBuffer_FillInfo(buffer, self, self.memory, judged_bytes(self.n), False, flags)
+
+    cdef object _column(self, const void *at, dtype):
+        return np.frombuffer(self, dtype, self.n, <const uint8_t *>at - self.memory)
+
+    @property
+    def frames(self):
+        return self._column(self.j.frames, _FRAME)
+
+    @property
+    def senders(self):
+        return self._column(self.j.senders, _SENDER)
+
+    @property
+    def outcomes(self):
+        return self._column(self.j.outcomes, np.uint8)
+
+    @property
+    def probabilities(self):
+        return self._column(self.j.probabilities, np.float64)
+
+    @property
+    def verdicts(self):
+        return self._column(self.j.verdicts, np.uint8)
+
+    @property
+    def models(self):
+        return self._column(self.j.models, np.uint8)
+
+    @property
+    def cells(self):
+        return self._column(self.j.cells, np.uint64)
+
+    def count(self, totals):
+        """Add what became of the packets to totals: (9,) uint64 by Outcome."""
+        cdef Py_buffer summed
+        if _piece(totals, &summed, 8, PyBUF_WRITABLE) < N_OUTCOMES:
+            PyBuffer_Release(&summed)
+            raise ValueError("totals have 9 places")
+        _add(self.j.outcomes, self.n, <uint64_t *>summed.buf)
+        PyBuffer_Release(&summed)
+
     def __dealloc__(self):
+        free(self.memory)
         free(self.wait_frame)
         free(self.wait_ask)
         free(self.wait_rows)
@@ -448,11 +579,11 @@ cdef class CellTable:
         return self._new_ask(key, h[0], row)
 
     cdef inline void _judge(self, Assignment a, Py_ssize_t i, double p, uint64_t h) noexcept nogil:
-        a.v_cells[i] = h
-        a.v_outcomes[i] = O_JUDGED
-        a.v_probabilities[i] = p
-        a.v_verdicts[i] = p > self.threshold
-        a.v_models[i] = self.model_index
+        a.j.cells[i] = h
+        a.j.outcomes[i] = O_JUDGED
+        a.j.probabilities[i] = p
+        a.j.verdicts[i] = p > self.threshold
+        a.j.models[i] = self.model_index
 
     # One batch ---------------------------------------------------------------------------------
 
@@ -463,7 +594,7 @@ cdef class CellTable:
         for another ask or waiting packet: hand out requests, take answers, call again. With `shed`
         it never does. Raises ValueError where a frame lies outside the buffer.
         """
-        cdef const Frame[::1] frames = a.frames
+        cdef const Frame *frames = a.j.frames
         cdef uint64_t size = data.shape[0]
         cdef uint8_t nothing = 0
         cdef const uint8_t *base = &data[0] if size else &nothing  # NULL + 0 is not defined in C
@@ -495,10 +626,10 @@ cdef class CellTable:
                     memcpy(row, a.held_row, sizeof(row))
                     a.held = False
                 else:
-                    what = parse_frame(base, &frames[i], me, row, &a.v_senders[i],
+                    what = parse_frame(base, &frames[i], me, row, &a.j.senders[i],
                                        self.parse_counters)
                     if what != P_JUDGE:
-                        a.v_outcomes[i] = what
+                        a.j.outcomes[i] = what
                         i += 1
                         continue
                 ask = self._place(row, &p, &h, False)
@@ -507,7 +638,7 @@ cdef class CellTable:
                 elif ask >= 0:
                     self._wait(a, i, ask, row)
                 elif self.shed:
-                    a.v_outcomes[i] = O_SHED
+                    a.j.outcomes[i] = O_SHED
                     self.stats[S_SHED] += 1
                 else:
                     # Kept, because parsing it again would count its damage twice.
@@ -546,8 +677,8 @@ cdef class CellTable:
                 if self.ask_state[at] == A_ANSWERED:
                     self._judge(a, a.wait_frame[i], self.ask_probability[at], self.ask_hash[at])
                 elif self.ask_state[at] == A_FAILED:
-                    a.v_outcomes[a.wait_frame[i]] = O_UNANSWERED
-                    a.v_models[a.wait_frame[i]] = self.model_index
+                    a.j.outcomes[a.wait_frame[i]] = O_UNANSWERED
+                    a.j.models[a.wait_frame[i]] = self.model_index
                 else:
                     if a.oldest < 0 or a.wait_ask[i] < a.oldest:
                         a.oldest = a.wait_ask[i]
@@ -597,7 +728,7 @@ cdef class CellTable:
                 if a.oldest < 0 or ask < a.oldest:
                     a.oldest = ask
             elif self.shed:
-                a.v_outcomes[a.wait_frame[i]] = O_SHED
+                a.j.outcomes[a.wait_frame[i]] = O_SHED
                 self.stats[S_SHED] += 1
                 self.waiting -= 1
             else:

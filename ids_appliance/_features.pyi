@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 COUNTER_NAMES: Final[tuple[str, ...]]
+PROTOCOLS: Final[tuple[str, ...]]
 
 class HostIdentity:
     def __init__(
@@ -35,3 +36,7 @@ def extract_l3(
     *,
     forwarded: bool = ...,
 ) -> bool: ...
+
+class Protocols:
+    def count(self, data: npt.NDArray[np.uint8], frames: npt.NDArray[Any]) -> None: ...
+    def totals(self) -> tuple[list[int], list[int]]: ...

@@ -30,6 +30,9 @@ from ids_appliance._cells import STAT_NAMES, Assignment, CellTable
 from ids_appliance._features import COUNTER_NAMES, HostIdentity
 from ids_appliance.errors import ModelLimit
 from ids_appliance.types import (
+    F64,
+    U8,
+    U64,
     Answer,
     AnswerStatus,
     CellRequest,
@@ -39,6 +42,7 @@ from ids_appliance.types import (
     Grid,
     JudgedBatch,
     Outcome,
+    Records,
     Source,
     VerdictSink,
 )
@@ -159,20 +163,13 @@ class Pipeline:
     def _accept(self, batch: FrameBatch) -> None:
         if len(self._tables) < MAX_TABLES:
             self._follow(self._classifier.grid)
-        self._delivered += len(batch.frames)
-        frames = batch.frames
-        if self._gate is not None:
-            outcomes = self._gate.admit(batch, self._host)
-            judge = outcomes == Outcome.WAITING
-            if not judge.all():
-                self._outcomes += np.bincount(outcomes[~judge], minlength=len(Outcome)).astype(
-                    np.uint64
-                )
-                frames = frames[judge]
-                if not len(frames):
-                    return
-        self._frames += len(frames)
-        assignment = Assignment(frames)
+        n = len(batch.frames)
+        self._delivered += n
+        marks = self._gate.admit(batch, self._host) if self._gate is not None else None
+        assignment = Assignment(batch.frames, marks, self._outcomes)
+        if n and not len(assignment):
+            return
+        self._frames += len(assignment)
         self._underway.append(assignment)
         table = self._tables[-1]
         while not table.assign(assignment, batch.data, self._host):
@@ -305,24 +302,13 @@ class Pipeline:
                     first.table.adopt(first)
                 if first.waiting:
                     break
-            if first.assigned < len(first.frames):
+            if first.assigned < len(first):
                 break
             self._underway.popleft()
-            self._frames -= len(first.frames)
+            self._frames -= len(first)
             done = True
-            self._outcomes += np.bincount(first.outcomes, minlength=len(Outcome)).astype(np.uint64)
-            self._sink.take(
-                JudgedBatch(
-                    first.frames,
-                    first.senders,
-                    first.outcomes,
-                    first.probabilities,
-                    first.verdicts,
-                    first.models,
-                    first.cells,
-                    tuple(self._model_ids),
-                )
-            )
+            first.count(self._outcomes)
+            self._sink.take(_Judged(first, tuple(self._model_ids)))
         if not done or len(self._tables) == 1:
             return
         in_use = {id(a.table) for a in self._underway} | {id(t) for t, _, _ in self._asked.values()}
@@ -334,6 +320,49 @@ class Pipeline:
         with self._books:
             _add(self._retired, table)
             self._tables.remove(table)
+
+
+class _Judged(JudgedBatch):
+    """A batch in one piece; the arrays that it promises are made when somebody asks for them."""
+
+    __slots__ = ("_piece",)
+    _piece: Assignment
+
+    def __init__(self, piece: Assignment, model_ids: tuple[bytes, ...]) -> None:
+        object.__setattr__(self, "_piece", piece)
+        object.__setattr__(self, "model_ids", model_ids)
+
+    @property
+    def piece(self) -> Assignment:
+        return self._piece
+
+    @property
+    def frames(self) -> Records:
+        return self._piece.frames
+
+    @property
+    def senders(self) -> Records:
+        return self._piece.senders
+
+    @property
+    def outcomes(self) -> U8:
+        return self._piece.outcomes
+
+    @property
+    def probabilities(self) -> F64:
+        return self._piece.probabilities
+
+    @property
+    def verdicts(self) -> U8:
+        return self._piece.verdicts
+
+    @property
+    def models(self) -> U8:
+        return self._piece.models
+
+    @property
+    def cells(self) -> U64:
+        return self._piece.cells
 
 
 def _add(totals: dict[str, int], table: CellTable) -> None:

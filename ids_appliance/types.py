@@ -198,6 +198,11 @@ class JudgedBatch:
     """Models of this run; one, unless a model was changed under way. An index means the same only
     within a batch: after 256 models it is given anew."""
 
+    @property
+    def piece(self) -> object | None:
+        """The same in one piece of memory (ext/judged.pxd), where it came so."""
+        return None
+
 
 @runtime_checkable
 class Source(Protocol):

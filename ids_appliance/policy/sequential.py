@@ -61,14 +61,17 @@ class SequentialPolicy:
 
     def weigh(self, batch: JudgedBatch) -> list[Finding]:
         """Add a batch's evidence; the order of its packets in memory does not matter."""
-        crossings = self._table.add(
-            batch.frames,
-            batch.senders,
-            batch.outcomes,
-            batch.probabilities,
-            batch.cells,
-            self._floods,
-        )
+        if batch.piece is not None:
+            crossings = self._table.add_judged(batch.piece)
+        else:
+            crossings = self._table.add(
+                batch.frames,
+                batch.senders,
+                batch.outcomes,
+                batch.probabilities,
+                batch.cells,
+                self._floods,
+            )
         return [self._finding(crossing) for crossing in crossings]
 
     def forget(self, sender: bytes) -> None:
@@ -80,6 +83,7 @@ class SequentialPolicy:
         """Say which FLOOD record each slot of Standing.FLOOD stands for: (16,) SENDER, zeros where
         there is none; slot 0 is never used."""
         self._floods = np.array(records, SENDER)
+        self._table.set_floods(self._floods)
 
     def new_window(self) -> None:
         """Forget which triggers named whom; what they brought fades with the rest."""

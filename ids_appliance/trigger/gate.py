@@ -106,7 +106,8 @@ class ScrutinyGate:
         """Return (n,) of Outcome: WAITING for a frame to be judged; Gate."""
         frames = batch.frames
         n = len(frames)
-        outcomes = np.full(n, Outcome.WAITING, np.uint8)
+        outcomes = np.empty(n, np.uint8)
+        outcomes.fill(Outcome.WAITING)
         self.counts["gate_batches"] += 1
         if not n:
             return outcomes
@@ -114,7 +115,7 @@ class ScrutinyGate:
         if self._clock is not None:
             self.tick(self._clock())
             self._packet = (int(frames["timestamp_ns"][-1]), self._now_ns)
-            self._slice(batch, host, outcomes, np.full(n, self.now_ns))
+            self._slice(batch, host, outcomes, None)
             return outcomes
         if not self._started:
             self._now_ns, self._started = int(frames["timestamp_ns"][0]), True
@@ -188,30 +189,34 @@ class ScrutinyGate:
         return min((end for end in ends if end is not None), default=None)
 
     def _slice(
-        self, batch: FrameBatch, host: bytes, outcomes: U8, times: npt.NDArray[np.int64]
+        self, batch: FrameBatch, host: bytes, outcomes: U8, times: npt.NDArray[np.int64] | None
     ) -> None:
-        """Judge of frames between which time changes nothing by itself."""
+        """Judge of frames between which time changes nothing by itself; `times` are the frames',
+        none where it stands still."""
         self.counts["gate_slices"] += 1
-        events = self._events(self.screen.screen(batch.data, batch.frames, host, outcomes))
+        fired = self.screen.screen(batch.data, batch.frames, host, outcomes)
+        if not fired:
+            self._settle(batch, outcomes)
+            return
+        events = self._events(fired)
         events.sort(key=lambda event: event.frame)
         at = 0  # frames before it have their word
         for event in events:
             frame = min(max(event.frame, at), len(outcomes) - 1)
-            self._settle(batch, outcomes, slice(at, frame))
+            self._settle(FrameBatch(batch.data, batch.frames[at:frame]), outcomes[at:frame])
             at = frame
-            self._changed(self.window.event(int(times[frame]), event))
-        self._settle(batch, outcomes, slice(at, None))
-        if events:
-            self._on_events(events)
+            now_ns = self._now_ns if times is None else int(times[frame])
+            self._changed(self.window.event(now_ns, event))
+        self._settle(FrameBatch(batch.data, batch.frames[at:]), outcomes[at:])
+        self._on_events(events)
 
-    def _settle(self, batch: FrameBatch, outcomes: U8, part: slice) -> None:
-        frames = outcomes[part]
+    def _settle(self, batch: FrameBatch, outcomes: U8) -> None:
         if self.window.record is None:
-            frames[frames == Outcome.WAITING] = Outcome.SCREENED
-        elif len(frames):
+            outcomes[outcomes == Outcome.WAITING] = Outcome.SCREENED
+        elif len(outcomes):
             if self.overload is not None:
-                self.overload.shed(FrameBatch(batch.data, batch.frames[part]), frames)
-            self.window.admitted(frames)
+                self.overload.shed(batch, outcomes)
+            self.window.admitted(outcomes)
 
     def _events(self, fired: Sequence[tuple[Any, ...] | TriggerEvent]) -> list[TriggerEvent]:
         events = [

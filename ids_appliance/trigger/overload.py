@@ -45,10 +45,10 @@ class Overload:
 
     def shed(self, batch: FrameBatch, outcomes: U8) -> None:
         """Turn WAITING into SHED for the frames to give up; `outcomes` is changed in place."""
-        level = sum(self._pressure() >= at for at in LEVELS)
-        given_up = self._order[:level]
-        if not given_up:
+        pressure = self._pressure()
+        if pressure < LEVELS[0]:
             return
+        given_up = self._order[: sum(pressure >= at for at in LEVELS)]
         at = np.flatnonzero(outcomes == Outcome.WAITING)
         if not len(at):
             return

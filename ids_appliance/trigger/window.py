@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from ids_appliance import config
+from ids_appliance._cells import tally
 from ids_appliance.types import U8, Outcome, TriggerEvent
 
 KEEP: Final = 1000
@@ -26,6 +27,10 @@ SAMPLE: Final = "sample"
 MANUAL: Final = "manual"
 CLOSE: Final = "close"
 """Key of the manual event that closes the window."""
+# A member of an enumeration costs more to look up than its packets to count.
+_JUDGED, _UNANSWERED, _SHED = map(int, (Outcome.JUDGED, Outcome.UNANSWERED, Outcome.SHED))
+_OWN, _ECHO, _WAITING = map(int, (Outcome.OWN, Outcome.ECHO, Outcome.WAITING))
+_CONTAINED: Final = int(Outcome.CONTAINED)
 
 
 @dataclass(slots=True)
@@ -206,12 +211,12 @@ class Window:
         """Count frames that came while the window was open, by what the gate made of them."""
         if self.record is None or not len(outcomes):
             return
-        n = np.bincount(outcomes, minlength=len(Outcome)).tolist()
+        n = tally(outcomes)
         record = self.record
-        waiting = n[Outcome.WAITING]
-        record.seen += len(outcomes) - n[Outcome.OWN] - n[Outcome.ECHO]
-        record.contained += n[Outcome.CONTAINED]
-        record.shed += n[Outcome.SHED]
+        waiting = n[_WAITING]
+        record.seen += len(outcomes) - n[_OWN] - n[_ECHO]
+        record.contained += n[_CONTAINED]
+        record.shed += n[_SHED]
         if waiting:
             self._under_way.append((record, waiting))
 
@@ -222,10 +227,10 @@ class Window:
         while at < len(outcomes) and self._under_way:
             record, waiting = self._under_way.popleft()
             part = outcomes[at : at + waiting]
-            n = np.bincount(part, minlength=len(Outcome)).tolist()
-            record.judged += n[Outcome.JUDGED]
-            record.unanswered += n[Outcome.UNANSWERED]
-            record.shed += n[Outcome.SHED]
+            n = tally(part)
+            record.judged += n[_JUDGED]
+            record.unanswered += n[_UNANSWERED]
+            record.shed += n[_SHED]
             record.votes += int(np.count_nonzero(verdicts[at : at + waiting]))
             at += waiting
             if len(part) < waiting:

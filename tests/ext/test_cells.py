@@ -319,3 +319,60 @@ def test_full_asks_shed_and_say_so() -> None:
     judged, shed = Outcome.JUDGED, Outcome.SHED
     assert a.outcomes.tolist() == [judged, judged, shed, judged]
     assert table.counters()["cell_shed"] == 1
+
+
+# One batch ----------------------------------------------------------------------------------------
+
+
+def test_only_what_a_gate_lets_through_is_taken_and_the_rest_is_counted() -> None:
+    data, records = f.records([f.ipv4(f.udp(ports=(7, p)), proto=17) for p in range(6)], f.RAW)
+    marks = np.array([6, Outcome.CONTAINED, 6, Outcome.SHED, Outcome.SHED, 6], np.uint8)
+    totals = np.ones(len(Outcome), np.uint64)
+    a = _cells.Assignment(records, marks, totals)
+    assert len(a) == 3 and a.frames.tolist() == records[[0, 2, 5]].tolist()
+    wanted = np.ones(len(Outcome), int)
+    wanted[[Outcome.CONTAINED, Outcome.SHED]] += 1, 2
+    assert totals.tolist() == wanted.tolist()
+    assert ports_table().assign(a, data, cells.IDENTITY.packed())
+    assert a.outcomes.tolist() == [Outcome.WAITING] * 3 and np.isnan(a.probabilities).all()
+    a.count(totals)
+    wanted[Outcome.WAITING] += 3
+    assert totals.tolist() == wanted.tolist()
+
+
+def test_a_batch_outlives_its_source_and_its_columns_outlive_it() -> None:
+    data, records = f.records([f.ipv4(f.udp(ports=(7, 9)), proto=17)] * 3, f.RAW)
+    before = records.tolist()
+    a = _cells.Assignment(records)
+    records["number"] = 0
+    columns = (a.frames, a.senders, a.outcomes, a.probabilities, a.verdicts, a.models, a.cells)
+    assert [len(column) for column in columns] == [3] * 7
+    assert sum(column.nbytes for column in columns) + 8 == memoryview(a).nbytes
+    del a
+    assert columns[0].tolist() == before and not columns[-1].any()
+    assert len(_cells.Assignment(records[:0]).senders) == 0
+
+
+def test_what_is_no_batch_is_refused() -> None:
+    data, records = f.records([f.ipv4(f.udp(ports=(7, 9)), proto=17)] * 3, f.RAW)
+    marks = np.zeros(3, np.uint8)
+    for wrong in (data, records["number"].copy(), np.zeros(3, "V39")):
+        with pytest.raises(ValueError, match="40 bytes"):
+            _cells.Assignment(wrong)
+    with pytest.raises(ValueError, match="contiguous"):
+        _cells.Assignment(records[::2])
+    with pytest.raises(ValueError, match="fewer"):
+        _cells.Assignment(records, marks[:2])
+    with pytest.raises(ValueError, match="9 places"):
+        _cells.Assignment(records, marks, np.zeros(8, np.uint64))
+    with pytest.raises(ValueError, match="9 places"):
+        _cells.Assignment(records).count(np.zeros(8, np.uint64))
+    a = _cells.Assignment(records)
+    with pytest.raises(ValueError, match="once"):
+        a.__init__(records)  # type: ignore[misc]
+
+
+@given(st.lists(st.integers(0, 255)))
+def test_a_tally_is_a_plain_count(outcomes: list[int]) -> None:
+    array = np.array(outcomes, np.uint8)
+    assert _cells.tally(array) == [outcomes.count(i) for i in range(len(Outcome))]

@@ -83,3 +83,11 @@ def test_nothing_is_nothing():
     traffic = Traffic()
     traffic.count(FrameBatch(np.zeros(0, np.uint8), np.zeros(0, FRAME)))
     assert not any(traffic.counters().values())
+
+
+def test_a_frame_outside_its_buffer_is_refused():
+    wrong = batch([CASES["tcp"]])
+    with pytest.raises(ValueError, match="frame 0 lies outside"):
+        Traffic().count(FrameBatch(wrong.data[:-1], wrong.frames))
+    with pytest.raises(ValueError, match="FRAME"):
+        Traffic().count(FrameBatch(wrong.data, wrong.frames["number"].copy()))
