@@ -15,7 +15,7 @@ import json
 import math
 import re
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -94,8 +94,9 @@ def campaign(*, minutes: float, blocked: int, pps: int, every_s: float) -> dict[
                 at = int(found[1].replace(",", "")) if found else at
                 continue
             clicks.append(took)
-            reads.append(feed.read(View(offset=at)).took_s)
-            searches.append(feed.read(View(find=f"100.64.{at % 30}.7")).took_s)
+            with suppress(ControlError):  # busy: the page says so, too, and asks again
+                reads.append(feed.read(View(offset=at)).took_s)
+                searches.append(feed.read(View(find=f"100.64.{at % 30}.7")).took_s)
             if now >= WARM_S:
                 memory.append((now, server.memory_mib()))
                 if len(memory) % 30 == 1:
