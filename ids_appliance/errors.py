@@ -61,6 +61,10 @@ class BundleError(IdsError):
     """A model bundle is damaged, malicious or made for another schema."""
 
 
+class WorseModel(IdsError):
+    """A new model is worse than the one in use."""
+
+
 class ModelLimit(IdsError):
     """One run has seen more models than it can tell apart."""
 

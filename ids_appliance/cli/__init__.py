@@ -41,6 +41,8 @@ COMMANDS = {
     "reload": "ids_appliance.cli.reload",
     "replay": "ids_appliance.cli.replay",
     "reproduce": "ids_appliance.cli.reproduce",
+    "retrain": "ids_appliance.cli.retrain",
+    "rollback": "ids_appliance.cli.rollback",
     "status": "ids_appliance.cli.status",
     "train": "ids_appliance.cli.train",
     "watch": "ids_appliance.cli.watch",
@@ -88,6 +90,8 @@ THEMES = {
         "features",
         "extract",
         "train",
+        "retrain",
+        "rollback",
         "evaluate",
         "inspect",
         "kdd",
@@ -101,6 +105,7 @@ EXTRAS = {
     "evaluate": "train",
     "extract": "train",
     "kdd": "train",
+    "retrain": "train",
     "train": "train",
 }
 """Command name -> extra of the package that it needs, where it needs one."""

@@ -21,6 +21,7 @@ from ids_appliance.cli.calibrating import (
 )
 from ids_appliance.cli.identity import identity_options
 from ids_appliance.cli.judging import MODEL
+from ids_appliance.cli.previous import keep
 from ids_appliance.config_file import load
 from ids_appliance.policy.bounds import (
     RATES,
@@ -151,8 +152,11 @@ def command(targets: tuple[str, ...], path: Path | None, **given: Any) -> None:
     bounds = calibrated(setup, peaks, rate=given["false_alarms"], data=data)
     click.echo(report(bounds, networks=networks))
     if given["out"] is not None:
+        kept = keep(given["out"])
         write_bounds(bounds, given["out"])
         click.echo(f"written to {given['out']}: name it in policy.bounds")
+        if kept:
+            click.echo(f"the bounds before: ids-appliance rollback {given['out']}")
 
 
 def calibrated(setup: Setup, peaks: Peaks, *, rate: float, data: Mapping[str, str]) -> Bounds:

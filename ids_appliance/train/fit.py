@@ -119,10 +119,14 @@ def _fit_one(family: str, recipe: Recipe, rows: U16, told: tuple[Classes, F64]) 
     pipeline = make(
         family, trees=recipe.trees, leaves=recipe.leaves, seed=recipe.seed, jobs=recipe.jobs
     )
-    model = pipeline.steps[-1][0]
+    *scalers, (model, _) = pipeline.steps
+    # The matrix is ours alone: scaled in place, it is there once and not three times. What is
+    # computed is the same; afterwards the pipeline leaves its callers' matrices as they are.
+    pipeline.set_params(**{f"{name}__copy": False for name, _ in scalers})
     # More threads would add a linear model's sums in other orders.
     with threadpool_limits(1, user_api="blas"):
         pipeline.fit(rows.astype(np.float64), classes, **{f"{model}__sample_weight": share})
+    pipeline.set_params(**{f"{name}__copy": True for name, _ in scalers})
     # The reference is one job: others add the trees' votes in the order in which they finish.
     pipeline[-1].n_jobs = 1
     return pipeline

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ids_appliance.classify.bundle import Bundle, make_bundle
 from ids_appliance.errors import BundleError, LabelError
@@ -184,13 +185,13 @@ def train(options: Options, material: Material, *, progress: Progress = _silent)
         raise BundleError("the compiled model does not equal the trained one: it was not saved")
     card = describe(options_text(options), material.corpus, material.terms)
     card["features"] = [COLUMNS[i].name for i in features]
-    card["size"] = _size(plain)
+    card["size"] = size_of(plain)
     card["packets_trained_on"] = {
         "benign": int((packets.classes == 0).sum()),
         "malicious": int((packets.classes == 1).sum()),
         "origins": len(np.unique(packets.groups)),
     }
-    card |= _at_threshold(plain, material.corpus)
+    card |= at_threshold(plain, material.corpus)
     if material.draw:
         card["draw"] = material.draw
     card["metrics"] = {}
@@ -251,8 +252,17 @@ def _ships(terms: dict[str, Terms], repo: str) -> bool:
     return repo in terms and terms[repo].ship
 
 
-def _at_threshold(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
-    # Probabilities this near could fall on the other side in another addition order: named.
+def packets_of(corpus: Corpus) -> tuple[Packets, npt.NDArray[np.uint16]]:
+    """Return a corpus's ordinary and malicious packets, and (n,) which capture each is of."""
+    usable = corpus.labels <= Label.MALICIOUS
+    classes = (corpus.labels[usable] == Label.MALICIOUS).astype(np.uint8)
+    names = np.array(corpus.families)[corpus.family[usable]]
+    return Packets(corpus.rows[usable], classes, corpus.group[usable], names), corpus.file[usable]
+
+
+def at_threshold(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
+    """Return how many packets lie where another order of adding could decide otherwise, and which:
+    of each capture the first few, counted from 1."""
     places = np.flatnonzero(near(bundle, corpus.rows))
     named = {}
     for number in np.unique(corpus.file[places]).tolist():
@@ -262,7 +272,8 @@ def _at_threshold(bundle: Bundle, corpus: Corpus) -> dict[str, Any]:
     return {"packets_at_threshold": len(places), "at_threshold": named}
 
 
-def _size(bundle: Bundle) -> dict[str, Any]:
+def size_of(bundle: Bundle) -> dict[str, Any]:
+    """Return what a card tells of a model's size."""
     forest = bundle.forest
     return {
         "members": list(forest.members),

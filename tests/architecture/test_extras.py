@@ -36,7 +36,8 @@ NEED_DASHBOARD = {
     f"ids_appliance.dashboard.{stem}" for stem in ("blocked", "charts", "drills", "page", "panels")
 }
 NEED_TRAIN = {
-    f"ids_appliance.cli.{stem}" for stem in ("evaluate", "extract", "kdd", "learning", "train")
+    f"ids_appliance.cli.{stem}"
+    for stem in ("evaluate", "extract", "kdd", "learning", "retrain", "train")
 } | {
     f"ids_appliance.train.{stem}"
     for stem in (
@@ -51,9 +52,11 @@ NEED_TRAIN = {
         "kdd.judging",
         "page",
         "parts",
+        "retraining",
         "scale",
         "study.audit",
         "study.learning",
+        "study.protocol",
         "study.report",
         "study.scores",
         "study.splits",

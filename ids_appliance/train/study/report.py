@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ids_appliance.train.page import to_html
+from ids_appliance.train.study import protocol
 from ids_appliance.train.study.replays import RUNS
 
 TITLES: Final = {
@@ -45,6 +46,28 @@ def markdown(result: Mapping[str, Any], *, plots: list[str]) -> str:
         + ", ".join(f"{name} {value}" for name, value in recipe.items())
         + f". Made by {result['made_by']}.",
         "",
+    ]
+    if "paper" in result:
+        lines += protocol.table(result["paper"])
+    if result["splits"]:
+        lines += _packets(result)
+    if "summary" in result:
+        lines += _appliance(result["summary"])
+    if "features" in result:
+        lines += _shortcuts(result["features"])
+    if "ablations" in result:
+        lines += _ablations(result)
+    lines += [line for name in plots for line in (f"![{name}]({name})", "")]
+    if result["left_out"]:
+        lines += ["## Captures not, or not wholly used", ""]
+        lines += [
+            f"- {one['file']}: {one['status']}: {one['detail']}" for one in result["left_out"]
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _packets(result: Mapping[str, Any]) -> list[str]:
+    lines = [
         "## Packets",
         "",
         "| left out | folds | accuracy | precision | recall | F1 | weighted F1 | false alarms | "
@@ -62,19 +85,7 @@ def markdown(result: Mapping[str, Any], *, plots: list[str]) -> str:
         *_baselines(result),
         *_families(result),
     ]
-    if "summary" in result:
-        lines += _appliance(result["summary"])
-    if "features" in result:
-        lines += _shortcuts(result["features"])
-    if "ablations" in result:
-        lines += _ablations(result)
-    lines += [line for name in plots for line in (f"![{name}]({name})", "")]
-    if result["left_out"]:
-        lines += ["## Captures not, or not wholly used", ""]
-        lines += [
-            f"- {one['file']}: {one['status']}: {one['detail']}" for one in result["left_out"]
-        ]
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
 
 
 def _packet_line(own: Mapping[str, Any], kind: str, title: str) -> str:

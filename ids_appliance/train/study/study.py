@@ -25,6 +25,7 @@ from ids_appliance.train.labels import Entry, Label
 from ids_appliance.train.sampling import spread
 from ids_appliance.train.study.audit import GROUPS, alone, blank
 from ids_appliance.train.study.learning import THRESHOLD, Models, judge
+from ids_appliance.train.study.protocol import feature_sets, protocol
 from ids_appliance.train.study.replays import replay_kept
 from ids_appliance.train.study.scores import Figures, figures
 from ids_appliance.train.study.splits import Fold, group_folds, random_folds, twins
@@ -32,6 +33,8 @@ from ids_appliance.train.study.summary import summary
 from ids_appliance.types import F64
 
 SPLITS: Final = ("random", "capture", "origin")
+PAPER: Final = "paper"
+"""Not a split of its own: random packets as the seed paper counts them (protocol.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ def steps(plan: Plan, made: dict[str, list[Fold]]) -> int:
     fits = sum(len(folds) for folds in made.values())
     origin = len(made.get("origin", ()))
     audit = sum(len(made.get(split, ())) for split in ("random", "origin")) * plan.audit
-    return fits + audit + origin * len(GROUPS) * plan.ablate
+    paper = plan.folds * len(feature_sets(plan.recipe)) * (PAPER in plan.splits)
+    return fits + audit + origin * len(GROUPS) * plan.ablate + paper
 
 
 def study(
@@ -143,6 +147,10 @@ def study(
         judged = _judge(models, packets, folds, step=step, kept=kept, plan=plan)
         result["splits"][split] = figures(packets, judged, threshold=THRESHOLD)
         result["splits"][split]["folds"] = len(folds)
+    if PAPER in plan.splits:
+        result["paper"] = protocol(
+            plan.recipe, packets, folds=plan.folds, folder=plan.folder / "models", step=step
+        )
     if plan.audit and {"random", "origin"} <= made.keys():
         result["features"] = _audit(packets, made, step=step)
     if plan.ablate and "origin" in made:
