@@ -13,6 +13,7 @@ Design:
 
 import os
 
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport calloc, free
 
 from packet cimport *
@@ -26,6 +27,9 @@ from screen_tcp cimport *
 from screen_text cimport detail_of, key_of
 from screen_who cimport *
 from sender cimport SIDE_FLOOD, SIDE_LAN, SIDE_WAN, any_byte, canonical
+
+cdef enum:
+    AHEAD = 8               # frames between asking for memory and looking at it
 
 cdef enum:
     # Outcome in types.py, beside P_*
@@ -131,6 +135,26 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
             standing |= SUSPECT
     frame.standing = standing
     mark[0] = O_CONTAINED if by.contained else O_WAITING
+
+
+cdef inline uint32_t _await(State *s, const uint8_t *data, const Frame *frame) noexcept nogil:
+    # Let the memory come meanwhile that a frame will be looked up in, some frames from now: in a
+    # flood of new exchanges that is what a frame waits for. A guess that changes nothing; what is
+    # not TCP or UDP in plain IPv4 behind Ethernet is not guessed.
+    cdef const uint8_t *p = data + frame.offset + 14
+    cdef Ends ends
+    cdef uint32_t hash
+    if frame.linktype != 1 or frame.caplen < 14 + 24 or be16(p - 2) != ETH_IPV4 or p[0] != 0x45:
+        return 0
+    ends.family = 4
+    ends.proto = p[9]
+    read_address(p + 12, 4, &ends.s0, &ends.s1)
+    read_address(p + 16, 4, &ends.d0, &ends.d1)
+    ends.sport = be16(p + 20)
+    ends.dport = be16(p + 22)
+    hash = flow_hash(&s.flows, &ends)
+    flow_await(&s.flows, hash)
+    return hash
 
 
 cdef inline void _device(State *s, const Sender *who, uint64_t h, const Sender *seen) noexcept nogil:
@@ -288,7 +312,7 @@ cdef class Screen:
         for i in range(N_TABLES):
             tallies_free(&self.s.tables[i])
 
-    def screen(self, const uint8_t[::1] data, Frame[::1] frames, bytes host, uint8_t[::1] marks):
+    def screen(self, const uint8_t[::1] data, frames, bytes host, uint8_t[::1] marks):
         """Count a batch; return its events in order.
 
         data: the buffer; frames: (n,) FRAME, whose `standing` is set; host: HostIdentity.packed();
@@ -296,25 +320,47 @@ cdef class Screen:
         (rule, key, timestamp_ns, frame index, sender or None, detail, decisive). Raises ValueError
         where a frame lies outside the buffer or an array is too short.
         """
-        cdef Py_ssize_t i, n = frames.shape[0]
+        cdef Py_buffer buffer
+        if <size_t>len(host) != sizeof(Host):
+            raise ValueError("host is a HostIdentity's packed bytes")
+        memcpy(&self.host, <const uint8_t *>host, sizeof(Host))
+        self.s.host = &self.host
+        # Not as a memoryview of records: that would compare every field of their dtype each time.
+        PyObject_GetBuffer(frames, &buffer, PyBUF_WRITABLE)
+        try:
+            if buffer.itemsize != sizeof(Frame):
+                raise ValueError("frames are FRAME records")
+            self._screen(data, <Frame *>buffer.buf, buffer.len // sizeof(Frame), marks)
+        finally:
+            PyBuffer_Release(&buffer)
+        return self._events()
+
+    cdef int _screen(self, const uint8_t[::1] data, Frame *frames, Py_ssize_t n,
+                     uint8_t[::1] marks) except -1:
+        cdef Py_ssize_t i
         cdef uint64_t size = data.shape[0]
         cdef uint8_t nothing = 0
         cdef const uint8_t *base = &data[0] if size else &nothing
         cdef State *s = &self.s
+        cdef uint32_t hash[AHEAD]           # of the exchanges of the frames to come
         if marks.shape[0] < n:
             raise ValueError("marks are fewer than the frames")
-        if <size_t>len(host) != sizeof(Host):
-            raise ValueError("host is a HostIdentity's packed bytes")
         for i in range(n):
             if frames[i].offset > size or frames[i].caplen > size - frames[i].offset:
                 raise ValueError("frame %d lies outside its buffer" % i)
-        memcpy(&self.host, <const uint8_t *>host, sizeof(Host))
-        s.host = &self.host
         with nogil:
+            for i in range(min(n, AHEAD)):
+                hash[i] = _await(s, base, &frames[i])
             for i in range(n):
+                if i + AHEAD // 2 < n:
+                    flow_await_more(&s.flows, hash[(i + AHEAD // 2) % AHEAD])
+                if i + AHEAD < n:
+                    hash[i % AHEAD] = _await(s, base, &frames[i + AHEAD])
+                if i + 2 * AHEAD < n:
+                    ids_fetch(base + frames[i + 2 * AHEAD].offset)
                 s.frame = <int32_t>i
                 _screen_one(s, base, &frames[i], self.parsed, &marks[i])
-        return self._events()
+        return 0
 
     def expire(self, int64_t now_ns):
         """Let what is due by packet time `now_ns` happen though no frame came; return its events.

@@ -21,10 +21,12 @@ cdef extern from *:
         __uint128_t r = (__uint128_t)a * b;
         return (unsigned long long)r ^ (unsigned long long)(r >> 64);
     }
+    static inline void ids_fetch(const void *at) { __builtin_prefetch(at); }
     static const long long IDS_IDLE_NS = 60000000000LL;
     static const long long IDS_LINGER_NS = 3000000000LL;
     """
     uint64_t ids_mix(uint64_t a, uint64_t b) noexcept nogil
+    void ids_fetch(const void *at) noexcept nogil
     const int64_t IDLE_NS "IDS_IDLE_NS"         # a UDP exchange without a frame for so long is over
     const int64_t LINGER_NS "IDS_LINGER_NS"     # what has ended is known for so long
 
@@ -164,6 +166,34 @@ cdef inline bint _low_first(const Ends *e) noexcept nogil:
     return e.sport <= e.dport
 
 
+cdef inline uint32_t flow_hash(const Flows *t, const Ends *e) noexcept nogil:
+    # The same for both directions.
+    cdef bint low = _low_first(e)
+    cdef uint64_t a0 = e.s0 if low else e.d0
+    cdef uint64_t a1 = e.s1 if low else e.d1
+    cdef uint64_t b0 = e.d0 if low else e.s0
+    cdef uint64_t b1 = e.d1 if low else e.s1
+    cdef uint16_t ap = e.sport if low else e.dport
+    cdef uint16_t bp = e.dport if low else e.sport
+    cdef uint64_t h
+    h = ids_mix(a0 ^ t.seed[0], b0 ^ t.seed[1] ^ (<uint64_t>ap << 48) ^ (<uint64_t>bp << 32))
+    h = ids_mix(h ^ a1 ^ t.seed[2], b1 ^ t.seed[3] ^ (<uint64_t>e.proto << 8) ^ e.family)
+    return <uint32_t>(h ^ (h >> 32))
+
+
+cdef inline void flow_await(const Flows *t, uint32_t hash) noexcept nogil:
+    # Have the chain's head in the processor's cache when it is asked for, some frames from now.
+    ids_fetch(&t.heads[hash & t.mask])
+
+
+cdef inline void flow_await_more(const Flows *t, uint32_t hash) noexcept nogil:
+    # The head has come: now the exchange that it names, 136 bytes.
+    cdef int32_t i = t.heads[hash & t.mask]
+    if i >= 0:
+        ids_fetch(&t.flow[i])
+        ids_fetch(<const char *>&t.flow[i] + 64)
+
+
 cdef inline int32_t flow_find(Flows *t, const Ends *e, uint32_t *hash) noexcept nogil:
     # Index of the exchange that a frame with these ends belongs to, -1 none. `hash` is set.
     cdef bint low = _low_first(e)
@@ -173,12 +203,9 @@ cdef inline int32_t flow_find(Flows *t, const Ends *e, uint32_t *hash) noexcept 
     cdef uint64_t b1 = e.d1 if low else e.s1
     cdef uint16_t ap = e.sport if low else e.dport
     cdef uint16_t bp = e.dport if low else e.sport
-    cdef uint64_t h
     cdef int32_t i
     cdef Flow *f
-    h = ids_mix(a0 ^ t.seed[0], b0 ^ t.seed[1] ^ (<uint64_t>ap << 48) ^ (<uint64_t>bp << 32))
-    h = ids_mix(h ^ a1 ^ t.seed[2], b1 ^ t.seed[3] ^ (<uint64_t>e.proto << 8) ^ e.family)
-    hash[0] = <uint32_t>(h ^ (h >> 32))
+    hash[0] = flow_hash(t, e)
     i = t.heads[hash[0] & t.mask]
     while i >= 0:
         f = &t.flow[i]

@@ -545,6 +545,9 @@ def test_a_source_that_lies_about_its_buffer_is_refused() -> None:
         screen.screen(data, table, IDENTITY, marks[:0])
     with pytest.raises(ValueError, match="host"):
         screen.screen(data, table, IDENTITY[:-1], marks)
+    for wrong in (table["number"].copy(), np.zeros(1, SENDER)):
+        with pytest.raises(ValueError, match="FRAME"):
+            screen.screen(data, wrong, IDENTITY, marks)
     with pytest.raises(ValueError, match="28 bytes"):
         screen.name(b"short")
 
