@@ -9,8 +9,8 @@ frames, and `fixed` is what a batch costs beyond its packets: the slope between 
 the largest batch. The anchor is `make bench`'s first figure, bytes to the packet record of the
 same frames: ratios to it travel better between machines than nanoseconds do.
 
-Times are the best of several passes on one thread. `--profile` prints where Python spends its time
-instead, and `--once` runs one of them alone, for perf and callgrind.
+Times are the processor's, the best of several passes on one thread. `--profile` prints where Python
+spends its time instead, and `--once` runs one of them alone, for perf and callgrind.
 """
 
 import argparse
@@ -116,12 +116,12 @@ def path(source: Source, model: Path) -> tuple[Pipeline, Appliance]:
 
 
 def best(work: Callable[[], object], *, passes: int) -> float:
-    """Return the seconds of the shortest of so many runs, the first one left out."""
+    """Return the processor's seconds of the cheapest of so many runs, the first one left out."""
     times = []
     for _ in range(passes + 1):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times[1:])
 
 
