@@ -14,7 +14,8 @@ Five ways in turns, so that a slow minute of the machine is everybody's:
 `rate` searches the highest rate of UDP (two senders, random ports) at which at most LOSS of the
 packets are lost, with a queue of 4,096 that drops what finds it full. `delay` sends at a rate and
 PROBES a second more that carry the time of sending; the receiver's kernel notes when they come.
-`cpu_us`: what the reader's process used for each packet. Needs root and a C compiler.
+`cpu_us`: what the reader's process used for each packet; `judged_share`: of what it took from the
+queue, trials past its highest rate included. Needs root and a C compiler.
 """
 
 import argparse
@@ -204,6 +205,7 @@ def rate(*, rounds: int, seconds: float, ways: list[str]) -> dict[str, Any]:
     """Return the highest rate of each way, round by round, and ratios of the medians."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     cost: dict[str, list[float]] = {name: [] for name in ways}
+    shares: list[float] = []
     with TemporaryDirectory() as directory, ends() as net:
         where = Path(directory)
         load = Load(net)
@@ -214,6 +216,10 @@ def rate(*, rounds: int, seconds: float, ways: list[str]) -> dict[str, Any]:
                     best, used = search(load, pid, seconds=seconds)
                     found[name].append(round(best))
                     cost[name].append(round(used, 2))
+                    if name.startswith("judged"):
+                        counts = campaign.status(where)
+                        seen = counts["queue_received"]
+                        shares.append(round(counts["judged"] / max(1, seen), 5))
                 print(name, found[name][-1], cost[name][-1], file=sys.stderr, flush=True)
     middle = {name: statistics.median(rates) for name, rates in found.items()}
     pairs = (
@@ -225,6 +231,7 @@ def rate(*, rounds: int, seconds: float, ways: list[str]) -> dict[str, Any]:
     return {
         "pps": found,
         "cpu_us": cost,
+        "judged_share": shares,
         "ratios": {
             f"{a} / {b}": round(middle[a] / middle[b], 3)
             for a, b in pairs
