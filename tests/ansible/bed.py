@@ -223,6 +223,9 @@ def let_in(made: Bed) -> None:
     key = made.place / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     for host in made.hosts.values():
+        # Else systemd starts and stops a manager of root's for each login, and a login meanwhile
+        # waits for it, on a busy machine longer than ssh does.
+        host.say("loginctl", "enable-linger", "root")
         folder = host.root / "root/.ssh"
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "authorized_keys").write_bytes(key.with_suffix(".pub").read_bytes())
