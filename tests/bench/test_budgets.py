@@ -1,5 +1,6 @@
 """The budgets' table and its contestants: what is told, and that equal results come first."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -12,7 +13,7 @@ import pytest
 from ids_appliance.bench import mixes
 from tests.bench.budgets import contest, links
 from tests.bench.budgets.others import Others
-from tests.bench.budgets.rows import ROWS, Figure, Part, page, read, told
+from tests.bench.budgets.rows import BUSY, ROWS, Figure, Part, page, read, told
 
 MACHINE = {
     "cpu": "some processor",
@@ -56,6 +57,12 @@ def test_what_was_measured_before_stays_as_it_was():
     document = json.loads(json.dumps(told(MACHINE, before)))
     assert list(read(document).values()) == before
     assert "Not measured: no root." in page(document)
+
+
+def test_a_busy_machine_is_told():
+    quiet = part("cpu", Figure("cpu", "x", 1.0, "%", 3.0))
+    assert BUSY not in page(told(MACHINE, [quiet]))
+    assert BUSY in page(told(MACHINE, [dataclasses.replace(quiet, load=2.5)]))
 
 
 def test_one_that_is_not_installed_is_left_out_by_name(tmp_path):

@@ -29,6 +29,10 @@ ROWS = {
     "memory",
 }
 """Row -> the budget, in the order of the table."""
+BUSY = (
+    "**The machine was busy with other things**: delays are too long here and rates too low; "
+    "processor time, bytes and counts are hardly touched."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ def page(document: Mapping[str, Any]) -> str:
     lines = [*head, "", *_table(["budget", "kept?"], summary)]
     for part in parts:
         lines += ["", f"## {part.name}", "", _when(part), ""]
+        if part.load > machine["cores"]:
+            lines += [BUSY, ""]
         if part.missing:
             lines.append(f"Not measured: {part.missing}.")
         else:
