@@ -300,6 +300,7 @@ cdef inline void _layer4(const uint8_t *p, uint32_t l3, uint32_t end, bint has_h
 
 cdef inline void _ipv4(const uint8_t *p, uint32_t cap, uint16_t *row, uint64_t *counters) noexcept nogil:
     cdef uint32_t ihl, length, end
+    cdef uint8_t octets[8]
     cdef int i
     ihl = (p[0] & 15) * 4
     if cap >= 4:
@@ -314,8 +315,9 @@ cdef inline void _ipv4(const uint8_t *p, uint32_t cap, uint16_t *row, uint64_t *
     if cap >= 10:
         row[F_PROTO] = p[9]
     if cap >= 20:
+        memcpy(octets, p + 12, 8)  # apart from the row, so that the compiler widens all at once
         for i in range(8):
-            row[F_SRC_OCTET_0 + i] = p[12 + i]
+            row[F_SRC_OCTET_0 + i] = octets[i]
     elif cap >= 16:
         for i in range(4):
             row[F_SRC_OCTET_0 + i] = p[12 + i]
@@ -390,12 +392,26 @@ cdef inline bint _is_extension(uint8_t nxt) noexcept nogil:
     return nxt == 0 or nxt == 43 or nxt == 44 or nxt == 51 or nxt == 60
 
 
+cdef inline void _clear(uint16_t *row) noexcept nogil:
+    # Zero all 68 columns. In one memset gcc makes a string instruction of these 136 bytes, 13 ns;
+    # in pieces of a register it is 3.
+    memset(row, 0, 16)
+    memset(row + 8, 0, 16)
+    memset(row + 16, 0, 16)
+    memset(row + 24, 0, 16)
+    memset(row + 32, 0, 16)
+    memset(row + 40, 0, 16)
+    memset(row + 48, 0, 16)
+    memset(row + 56, 0, 16)
+    memset(row + 64, 0, 8)
+
+
 cdef inline int parse_l3(const uint8_t *p, uint32_t cap, uint16_t ethertype, uint16_t *row,
                          uint64_t *counters) noexcept nogil:
     # Fill the row from a layer-3 packet. ethertype 0: told by the version nibble (raw IP).
     # Returns P_JUDGE or P_UNPARSABLE.
     cdef uint8_t version
-    memset(row, 0, N_COLUMNS * sizeof(uint16_t))
+    _clear(row)
     if ethertype == ETH_ARP:
         row[F_HEADER_LENGTH] = 28
         row[F_LENGTH] = 28
