@@ -1,9 +1,10 @@
 # One more of something that a rule counts, and whether that is enough: to look closer, or to convict.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from packet cimport Sender
+from screen_look cimport TH_ACK, TH_FIN, TH_RST, TH_SYN
 from screen_state cimport *
 from screen_tally cimport *
 
@@ -38,6 +39,19 @@ cdef inline void count_own(State *s, int table, int rule, uint32_t limit, uint32
         f = fire(s, rule, CUE_COUNT, key, &key.who, tally)
     if f != NULL:
         f.a = tally.total
+
+
+cdef inline void count_flags(State *s, uint8_t flags, const Sender *who) noexcept nogil:
+    # TCP that no system sends: a SYN that also ends, and what neither begins, ends nor acknowledges
+    # (null, FIN alone, "Christmas tree"): without ACK it is dropped (RFC 9293, 3.10.7.4).
+    cdef Key key
+    if s.tables[T_FLAGS].base == NULL:
+        return
+    if flags & (TH_SYN | TH_FIN) != TH_SYN | TH_FIN and flags & (TH_SYN | TH_RST | TH_ACK):
+        return
+    memset(&key, 0, sizeof(Key))
+    key.who = who[0]
+    count_own(s, T_FLAGS, R_FLAGS, s.limits.flags, 0, &key, False)
 
 
 cdef inline void count_target(State *s, uint64_t target, const Sender *who) noexcept nogil:

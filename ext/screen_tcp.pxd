@@ -130,19 +130,6 @@ cdef inline void _unasked(State *s, const Ends *e, const Who *by) noexcept nogil
                    &key, &by.sender if by.named else NULL)
 
 
-cdef inline void _odd_flags(State *s, uint8_t flags, const Who *by) noexcept nogil:
-    # No sender sends these: a SYN that also ends, and what neither begins, ends nor acknowledges
-    # (null, FIN alone, "Christmas tree"): without ACK it is dropped (RFC 9293, 3.10.7.4).
-    cdef Key key
-    if s.tables[T_FLAGS].base == NULL or not by.counts or not by.named:
-        return
-    if flags & (TH_SYN | TH_FIN) != TH_SYN | TH_FIN and flags & (TH_SYN | TH_RST | TH_ACK):
-        return
-    memset(&key, 0, sizeof(Key))
-    key.who = by.sender
-    count_own(s, T_FLAGS, R_FLAGS, s.limits.flags, 0, &key, False)
-
-
 cdef inline bint _acknowledges(const Flow *f, const Look *look) noexcept nogil:
     # Does this answer the SYN? It may acknowledge what the SYN brought along (RFC 9293, 3.10.7.3).
     return look.flags & TH_ACK and <uint32_t>(look.ack - f.isn - 1) <= f.extra
@@ -204,7 +191,8 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
     cdef Flow *f
     if look.group:  # no TCP goes there
         return
-    _odd_flags(s, flags, by)
+    if by.counts and by.named:
+        count_flags(s, flags, &by.sender)
     # A SYN-ACK or a RST is somebody's answer whatever is known of the exchange, which may have been
     # lost or forgotten in a flood: a victim's answers must never accuse the victim.
     if flags & TH_RST or flags & (TH_SYN | TH_ACK) == (TH_SYN | TH_ACK):
