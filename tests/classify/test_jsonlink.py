@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ids_appliance.classify.bundle import make_bundle, save_bundle
 from ids_appliance.classify.jsonlink import (
     MAX_LINE,
     JsonClassifier,
@@ -18,8 +19,8 @@ from ids_appliance.classify.jsonlink import (
 from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.errors import HandshakeError
 from ids_appliance.schema import FEATURE_NAMES, FEATURES, SCHEMA_HASH
-from tests.bundles import random_rows
-from tests.classify.nodes import collect, make_request, reference
+from tests.bundles import random_arrays, random_rows
+from tests.classify.nodes import NodeProcess, collect, make_request, reference
 from tests.classify.test_remote import PATIENT, scripted_node
 
 
@@ -196,3 +197,17 @@ def test_the_two_transports_do_not_mix(plain_node, json_node):
         RemoteClassifier.connect([json_node.address], PATIENT)
     with pytest.raises(Exception, match="does not answer"):
         JsonClassifier.connect([plain_node.address], LinkOptions(connect_timeout_s=1.0))
+
+
+def test_a_model_that_asks_of_addresses_is_not_served_in_json(tmp_path):
+    arrays = random_arrays(4, features=[2, 4, 61, 66], max_cuts=200)
+    save_bundle(make_bundle(arrays, 0.5, card={}), tmp_path / "model")
+    options = ("--plaintext", "--transport", "json")
+    node = NodeProcess(tmp_path / "model", tmp_path / "log", options=options)
+    try:
+        peer = JsonPeer(node.address)
+        assert "more than the 60 features of a JSON row" in peer.hello["error"]
+        assert peer.file.readline() == b""
+        peer.close()
+    finally:
+        node.close()
