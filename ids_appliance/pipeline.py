@@ -23,6 +23,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +31,6 @@ from ids_appliance._cells import STAT_NAMES, Assignment, CellTable
 from ids_appliance._features import COUNTER_NAMES, HostIdentity
 from ids_appliance.errors import ModelLimit
 from ids_appliance.types import (
-    F64,
-    U8,
-    U64,
     Answer,
     AnswerStatus,
     CellRequest,
@@ -42,7 +40,6 @@ from ids_appliance.types import (
     Grid,
     JudgedBatch,
     Outcome,
-    Records,
     Source,
     VerdictSink,
 )
@@ -336,33 +333,8 @@ class _Judged(JudgedBatch):
     def piece(self) -> Assignment:
         return self._piece
 
-    @property
-    def frames(self) -> Records:
-        return self._piece.frames
-
-    @property
-    def senders(self) -> Records:
-        return self._piece.senders
-
-    @property
-    def outcomes(self) -> U8:
-        return self._piece.outcomes
-
-    @property
-    def probabilities(self) -> F64:
-        return self._piece.probabilities
-
-    @property
-    def verdicts(self) -> U8:
-        return self._piece.verdicts
-
-    @property
-    def models(self) -> U8:
-        return self._piece.models
-
-    @property
-    def cells(self) -> U64:
-        return self._piece.cells
+    def __getattr__(self, column: str) -> Any:
+        return getattr(self._piece, column)  # for the base's places, which stay empty
 
 
 def _add(totals: dict[str, int], table: CellTable) -> None:
