@@ -278,6 +278,27 @@ def test_rules_that_lock_out_undo_themselves(deployed: Bed, request: pytest.Fixt
     told(request, f"rules that lock the controller out: undone, {run.seconds:.0f} s in all")
 
 
+def test_inline_and_notices_come_by_their_variables(
+    deployed: Bed, request: pytest.FixtureRequest
+) -> None:
+    machine = deployed.hosts["gw1"]
+    secret = "/etc/ids-appliance/secrets/mqtt"
+    mqtt = {"broker": "192.0.2.5:8883", "tls": True, "user": "ids", "password_file": secret}
+    run = deployed.site(
+        "--limit=gw1",
+        ids_mode="offloaded",
+        gateway_inline=True,
+        gateway_notices={"mqtt": mqtt},
+        gateway_secrets={"mqtt": "hush-hush\n"},
+    )
+    assert_good(run)
+    assert "hush-hush" not in run.text
+    assert machine.say("stat", "-c", "%a %U %G", secret) == "640 root ids-appliance\n"
+    assert machine.say("systemctl", "is-active", "ids-appliance") == "active\n"
+    assert "queue" in machine.say("nft", "list", "table", "inet", "ids_inline")
+    told(request, f"inline and notices, what they take built on the host: {run.seconds:.0f} s")
+
+
 def next_version(clone: Path) -> Path:
     """Make a clone with another version number, and its wheel."""
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "build", "*.so", "*.c"))
@@ -321,27 +342,6 @@ def test_upgrade_and_rollback(
     assert not deployed.reaches("gw1")
     assert machine.say("systemctl", "is-active", "ids-appliance") == "active\n"
     told(request, f"upgrade {run.seconds:.0f} s, rollback {back.seconds:.0f} s; bans stay")
-
-
-def test_inline_and_notices_come_by_their_variables(
-    deployed: Bed, request: pytest.FixtureRequest
-) -> None:
-    machine = deployed.hosts["gw1"]
-    secret = "/etc/ids-appliance/secrets/mqtt"
-    mqtt = {"broker": "192.0.2.5:8883", "tls": True, "user": "ids", "password_file": secret}
-    run = deployed.site(
-        "--limit=gw1",
-        ids_mode="offloaded",
-        gateway_inline=True,
-        gateway_notices={"mqtt": mqtt},
-        gateway_secrets={"mqtt": "hush-hush\n"},
-    )
-    assert_good(run)
-    assert "hush-hush" not in run.text
-    assert machine.say("stat", "-c", "%a %U %G", secret) == "640 root ids-appliance\n"
-    assert machine.say("systemctl", "is-active", "ids-appliance") == "active\n"
-    assert "queue" in machine.say("nft", "list", "table", "inet", "ids_inline")
-    told(request, f"inline and notices, what they take built on the host: {run.seconds:.0f} s")
 
 
 def test_absent_leaves_the_hosts_as_they_were(
