@@ -116,7 +116,8 @@ def kdd(report: Mapping[str, Any], *, command: str, inline: str = "") -> str:
 
 def monitor(found: Mapping[str, Any], *, command: str) -> str:
     """Return S3's scenario, of what its campaign prints."""
-    rows = [[name, _said(value)] for name, value in _flat(found)]
+    # A scratch folder is another one each time.
+    rows = [[name, re.sub(r"/\S+/", "", _said(value))] for name, value in _flat(found)]
     return "\n".join(
         [
             "## S3: the traffic monitor",
