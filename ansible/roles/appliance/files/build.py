@@ -23,6 +23,8 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "venv", f"{scratch}/venv"], check=True)
         pip = f"{scratch}/venv/bin/pip"
         offline = ["--quiet", "--disable-pip-version-check", "--no-index", f"--find-links={house}"]
+        # What pip would keep in somebody's home nobody would remove.
+        offline.append("--no-cache-dir")
         # A new environment of Debian 12 has a setuptools that is too old for our pyproject.toml.
         subprocess.run([pip, "install", "--upgrade", *offline, "setuptools", "Cython"], check=True)
         for archive in sys.argv[2:] or [ARCHIVE]:
