@@ -167,44 +167,55 @@ def syns(lab: Lab, frames: int) -> Pool:
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """A sender at work."""
+    """Senders at work."""
 
-    process: subprocess.Popen[Any]
+    processes: tuple[subprocess.Popen[Any], ...]
     start: float
-    """When its first packet arrived (epoch)."""
+    """When the first packet arrived (epoch)."""
 
     def sent(self, within_s: float) -> int:
-        """Wait for its end; return the packets that it has sent."""
-        said, _ = self.process.communicate(timeout=within_s)
-        return int(json.loads(said)["packets"])
+        """Wait for their end; return the packets that they have sent."""
+        said = [process.communicate(timeout=within_s)[0] for process in self.processes]
+        return sum(int(json.loads(one)["packets"]) for one in said)
 
 
 def flood(lab: Lab, where: Path, *, pps: int, seconds: float) -> Flood:
-    """Start a SYN flood from random addresses (pps 0: as fast as it goes)."""
-    data, ends = syns(lab, min(MAX_FRAMES, int((pps or MAX_FRAMES) * seconds)))
-    np.savez(where / "syns.npz", data=data, ends=ends)
+    """Start a SYN flood from random addresses (pps 0: as fast as it goes), one sender a core."""
+    n = len(os.sched_getaffinity(0))
+    each = (pps or UNBOUNDED_PPS) / n
+    data, ends = syns(lab, min(MAX_FRAMES, int(n * each * seconds)))
     wanted = data[30:34].tobytes()
-    words = [sys.executable, "-m", "ids_appliance.bench.sender", f"u-{lab.port('outsider')}"]
-    words += [str(where / "syns.npz"), str(pps or UNBOUNDED_PPS), str(seconds)]
     lab.run(SWITCH, "nft", DEAF.format(inside=f"u-{lab.port(VICTIM)}"))
-    with (where / "sender").open("wb") as errors:
-        process = lab.popen(
-            SWITCH, words, limit_s=seconds + START_S,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-        )  # fmt: skip
-    assert process.stdin is not None and process.stdout is not None
-    if process.stdout.readline() != b"ready\n":
-        raise SystemExit(f"no flood: {(where / 'sender').read_text()}")
+    processes = []
+    for part, first in enumerate(range(0, len(ends), -(-len(ends) // n))):
+        path = where / f"syns-{part}.npz"
+        share = data.reshape(len(ends), -1)[first : first + -(-len(ends) // n)]
+        np.savez(path, data=share.reshape(-1), ends=ends[: len(share)])
+        words = [sys.executable, "-m", "ids_appliance.bench.sender", f"u-{lab.port('outsider')}"]
+        with (where / "sender").open("wb") as errors:
+            processes.append(
+                lab.popen(
+                    SWITCH, [*words, str(path), str(each), str(seconds)],
+                    limit_s=seconds + START_S,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                )
+            )  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise SystemExit(f"no flood: {(where / 'sender').read_text()}")
     with lab.packet_socket("gw", lab.port("outsider")) as seen:
-        process.stdin.write(b"\n")
-        process.stdin.flush()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            process.stdin.flush()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not select.select([seen], [], [], 1.0)[0]:
                 continue
             frame = seen.recv(64)
             if frame[23:24] == b"\x06" and frame[30:34] == wanted and frame[36:38] == b"\0Q":
-                return Flood(process, time.time_ns() / 1e9)
+                return Flood(tuple(processes), time.time_ns() / 1e9)
     raise SystemExit("no packet of the flood has arrived")
 
 
