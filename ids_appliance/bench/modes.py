@@ -198,17 +198,19 @@ class Stage:
         words = [sys.executable, "-m", mode.module, "gateway", "--config", str(config)]
         process = self._bed.process(GATEWAY, *words, prefix=self._prefix)
         try:
-            with connect(process, place / "run") as client:
+            connect(process, place / "run").close()
 
-                def counters() -> dict[str, int]:
-                    try:
+            def counters() -> dict[str, int]:
+                # A step may last longer than the gateway keeps a silent connection.
+                try:
+                    with Client(place / "run", deadline_s=START_S) as client:
                         return client.ask(AskStatus()).counters
-                    except ControlError as error:
-                        if process.ended(_POLL_S):
-                            raise process.fail() from error
-                        raise
+                except ControlError as error:
+                    if process.ended(_POLL_S):
+                        raise process.fail() from error
+                    raise
 
-                yield Running(counters, {"gateway": process.pid} | pids)
+            yield Running(counters, {"gateway": process.pid} | pids)
         finally:
             process.close()
             if mode.inline:

@@ -44,6 +44,13 @@ def test_every_packet_is_forwarded_and_judged():
     assert set(step.used) == {"gateway", "generator"}
 
 
+@pytest.mark.nightly
+def test_a_step_may_last_longer_than_the_gateway_keeps_a_silent_connection():
+    with Bed() as bed, Stage(bed, MODEL) as stage:
+        step = trials(bed, stage).run(MODES["gateway-only"], "syn-single", 200, 12)
+    assert step.forwarded == step.judged == step.sent.packets > 0
+
+
 def test_a_killed_readers_rules_are_gone_for_the_next_mode():
     pytest.importorskip("netfilterqueue")
     with Bed() as bed, Stage(bed, MODEL) as stage:
