@@ -488,7 +488,7 @@ cdef class Screen:
         cdef State *s = &self.s
         cdef int i
         found = {
-            "flows": s.flows.size - s.flows.count[G_FREE],
+            "flows": s.flows.fresh - s.flows.count[G_FREE],
             "attempts_pending": s.flows.count[G_PENDING],
             "devices": s.devices.count,
             "peers": s.peers.count,

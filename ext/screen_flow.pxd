@@ -85,6 +85,7 @@ cdef struct Flows:
     int32_t *heads          # first of each chain, -1 none
     uint32_t mask
     int32_t size
+    int32_t fresh           # from here on none was ever used
     int32_t first[6]        # of each stage
     int32_t last[6]
     int32_t count[6]
@@ -114,14 +115,13 @@ cdef inline void flows_free(Flows *t) noexcept nogil:
 
 
 cdef inline void flows_clear(Flows *t) noexcept nogil:
-    cdef int32_t i
+    cdef int i
     memset(t.heads, 0xFF, (<size_t>t.mask + 1) * sizeof(int32_t))
     for i in range(N_STAGES):
         t.first[i] = -1
         t.last[i] = -1
         t.count[i] = 0
-    for i in range(t.size):
-        _append(t, i, G_FREE)
+    t.fresh = 0  # what was never used is not touched: a quiet network needs no room for floods
 
 
 cdef inline void _append(Flows *t, int32_t i, uint8_t stage) noexcept nogil:
@@ -268,7 +268,11 @@ cdef inline int32_t flow_add(Flows *t, const Ends *e, uint32_t hash, uint8_t sta
     cdef Flow *f
     evicted[0] = False
     if t.first[G_FREE] < 0:
-        evicted[0] = _give_up(t, now)
+        if t.fresh < t.size:
+            _append(t, t.fresh, G_FREE)
+            t.fresh += 1
+        else:
+            evicted[0] = _give_up(t, now)
     i = t.last[G_FREE]  # the one freed last is still in the processor's cache
     f = &t.flow[i]
     _unlink(t, i)

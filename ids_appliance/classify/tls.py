@@ -10,13 +10,9 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
-
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ids_appliance.errors import CertificateError
 
@@ -25,11 +21,6 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     NODE = "node"
 
-
-_USAGE: Final = {
-    Role.GATEWAY: ExtendedKeyUsageOID.CLIENT_AUTH,
-    Role.NODE: ExtendedKeyUsageOID.SERVER_AUTH,
-}
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _VERIFY_ERRORS: Final = {
@@ -109,43 +100,28 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 
 def own_identity(files: TlsFiles, role: Role) -> Identity:
     """Read our own certificate. Raises CertificateError if it is not of `role` or not valid now."""
-    try:
-        certificate = x509.load_pem_x509_certificate(_read(files.cert))
-    except ValueError as error:
-        raise CertificateError(f"{files.cert} is not a certificate in PEM form") from error
-    now = datetime.now(UTC)
-    if now < certificate.not_valid_before_utc:
-        since = certificate.not_valid_before_utc.isoformat(" ", "seconds")
-        raise CertificateError(
-            f"our certificate {files.cert} is not yet valid: it begins {since}; check the clock"
-        )
-    if now > certificate.not_valid_after_utc:
-        until = certificate.not_valid_after_utc.isoformat(" ", "seconds")
-        raise CertificateError(f"our certificate {files.cert} has expired {until}: issue a new one")
-    return _identity(certificate, role, f"our certificate {files.cert}")
+    from ids_appliance.classify import identities  # noqa: PLC0415 - see there
+
+    return identities.own(_read(files.cert), role, str(files.cert))
 
 
 def peer_identity(tls: ssl.SSLObject, role: Role) -> Identity:
     """Return whom the verified peer certificate is for; CertificateError for a wrong role."""
+    from ids_appliance.classify import identities  # noqa: PLC0415 - see there
+
     der = tls.getpeercert(binary_form=True)
     if der is None:
         raise CertificateError(f"the {role} has shown no certificate")
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-    except ValueError as error:
-        raise CertificateError(f"the {role}'s certificate is malformed") from error
-    return _identity(certificate, role, f"the {role}'s certificate")
+    return identities.peer(der, role)
 
 
 def revoked_serials(files: TlsFiles) -> frozenset[int]:
     """Return the serial numbers in the revocation list; none without a list."""
     if files.crl is None:
         return frozenset()
-    try:
-        revoked = x509.load_pem_x509_crl(_read(files.crl))
-        return frozenset(entry.serial_number for entry in revoked)
-    except ValueError as error:
-        raise CertificateError(f"{files.crl} is not a revocation list in PEM form") from error
+    from ids_appliance.classify import identities  # noqa: PLC0415 - see there
+
+    return identities.revoked(_read(files.crl), str(files.crl))
 
 
 def explain(error: BaseException) -> str:
@@ -224,20 +200,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not in PEM form").lower().replace("_", " ")
     return getattr(error, "strerror", None) or str(error)
-
-
-def _identity(certificate: x509.Certificate, role: Role, whose: str) -> Identity:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
-        raise CertificateError(f"{whose} has no role (extended key usage)") from error
-    if _USAGE[role] not in usage:
-        raise CertificateError(f"{whose} is of the wrong role: it is not a {role}'s")
-    name = names[0].value if len(names) == 1 else ""
-    if not isinstance(name, str) or not 1 <= len(name.encode()) <= 64 or not name.isprintable():
-        raise CertificateError(f"{whose} has no usable common name")
-    return Identity(name, certificate.serial_number)
 
 
 def _read(path: Path) -> bytes:
