@@ -1,24 +1,32 @@
 """Mode and settings in, the classifier that answers for new cells out."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ids_appliance import assemble
 from ids_appliance.classify.bundle import load_bundle
 from ids_appliance.classify.fallback import FallbackClassifier
-from ids_appliance.classify.jsonlink import JsonClassifier
 from ids_appliance.classify.local import LocalClassifier
-from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
-from ids_appliance.classify.tls import TlsFiles
 from ids_appliance.config import Config, Node
 from ids_appliance.config_file import host_port
 from ids_appliance.errors import ConfigError
 from ids_appliance.types import Classifier
 
+if TYPE_CHECKING:
+    from ids_appliance.classify.remote import LinkOptions
+
 START_S = 2.0
 """How long a node may take to be reached at start, where nobody can stand in for it."""
 NODE_S = 1.0
 """How long it is waited for where the forest here can: it takes over as soon as it is there."""
+
+
+@runtime_checkable
+class _Linked(Protocol):
+    @property
+    def connected(self) -> bool: ...
 
 
 def build(config: Config, mode: str, wake: Callable[[], None]) -> Classifier:
@@ -28,12 +36,23 @@ def build(config: Config, mode: str, wake: Callable[[], None]) -> Classifier:
     it must be reached once, because its model says how packets are encoded.
     Raises BundleError, LinkError, ConfigError (the mode's settings are missing).
     """
+    if config.node.addresses:
+        # Now, not while packets wait for a change of mode; without a node never: asyncio and TLS
+        # take megabytes.
+        importlib.import_module("ids_appliance.classify.jsonlink")
     if mode == "gateway-only":
         if not config.model:
             raise ConfigError('mode "gateway-only" needs a model: set model = "BUNDLE"')
         return assemble.local_classifier(Path(config.model))
     if not config.node.addresses:
         raise ConfigError('mode "offloaded" needs a node: set node.addresses')
+    return _linked(config, wake)
+
+
+def _linked(config: Config, wake: Callable[[], None]) -> Classifier:
+    from ids_appliance.classify.jsonlink import JsonClassifier  # noqa: PLC0415 - as in `build`
+    from ids_appliance.classify.remote import RemoteClassifier  # noqa: PLC0415
+
     policy = config.failure.on_classifier_down
     nodes = [host_port(text) for text in config.node.addresses]
     kind = JsonClassifier if config.node.transport == "json" else RemoteClassifier
@@ -49,8 +68,11 @@ def build(config: Config, mode: str, wake: Callable[[], None]) -> Classifier:
     return FallbackClassifier(remote, LocalClassifier(bundle), policy="local")
 
 
-def link_options(node: Node, *, bare: bool) -> LinkOptions:
+def link_options(node: Node, *, bare: bool) -> "LinkOptions":
     """Return how to reach the node; `bare`: ask for verdicts only, as published."""
+    from ids_appliance.classify.remote import LinkOptions  # noqa: PLC0415 - as in `build`
+    from ids_appliance.classify.tls import TlsFiles  # noqa: PLC0415
+
     tls = None
     if not node.plaintext:
         crl = Path(node.crl) if node.crl else None
@@ -62,4 +84,4 @@ def down(classifier: Classifier) -> bool:
     """Say whether the node that should judge is known not to."""
     if isinstance(classifier, FallbackClassifier):
         return classifier.down
-    return isinstance(classifier, RemoteClassifier) and not classifier.connected
+    return isinstance(classifier, _Linked) and not classifier.connected

@@ -14,8 +14,6 @@ from ids_appliance.config.notices import Notices as Settings
 from ids_appliance.errors import NoticeError
 from ids_appliance.telemetry.channel import Channel, Transport, Watching
 from ids_appliance.telemetry.incidents import Incidents
-from ids_appliance.telemetry.notice_syslog import SyslogTransport
-from ids_appliance.telemetry.notice_webhook import WebhookTransport
 
 MAX_SECRET: Final = 4096
 _MQTT: Final = "ids_appliance.telemetry.notice_mqtt"
@@ -67,11 +65,14 @@ class Notices:
 
 def transports(settings: Settings, host: str) -> list[Transport]:
     """Return the configured ways to tell, nothing connected yet. Raises NoticeError."""
+    # Imported where they are asked for: each brings libraries that cost memory all the time.
     found: list[Transport] = []
     webhook, mqtt, syslog = settings.webhook, settings.mqtt, settings.syslog
     if webhook.url or webhook.url_file:
         url = webhook.url or secret(webhook.url_file, "notices.webhook.url_file")
         token = secret(webhook.token_file, "notices.webhook.token_file")
+        from ids_appliance.telemetry.notice_webhook import WebhookTransport  # noqa: PLC0415
+
         found.append(WebhookTransport(webhook, url=url, token=token))
     if mqtt.broker:
         try:
@@ -83,6 +84,8 @@ def transports(settings: Settings, host: str) -> list[Transport]:
         password = secret(mqtt.password_file, "notices.mqtt.password_file")
         found.append(module.MqttTransport(mqtt, password=password, host=host))
     if syslog.address:
+        from ids_appliance.telemetry.notice_syslog import SyslogTransport  # noqa: PLC0415
+
         found.append(SyslogTransport(syslog))
     return found
 
