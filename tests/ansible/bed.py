@@ -124,6 +124,12 @@ class Bed:
         done = subprocess.run(self.network.command("gen", *words), capture_output=True, check=False)
         return done.returncode == 0
 
+    def mac_of_attacker(self, host: str) -> str:
+        """Return the MAC with which the attacker is seen at a gateway."""
+        words = ("cat", f"/sys/class/net/to-{host}/address")
+        done = subprocess.run(self.network.command("gen", *words), capture_output=True, check=True)
+        return done.stdout.decode().strip()
+
     def received(self, host: str) -> int:
         """Return how many packets the device behind a gateway has received so far."""
         name = host.replace("gw", "iot")
