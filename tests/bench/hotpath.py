@@ -41,6 +41,7 @@ from ids_appliance.schema import N_FEATURES
 from ids_appliance.telemetry.traffic import Traffic
 from ids_appliance.trigger import embedded
 from ids_appliance.types import FRAME, SENDER, FrameBatch, Source
+from tests.bench.judged import judge
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "models" / "iot-top20"
@@ -163,20 +164,7 @@ def stages_ns(frames: FrameBatch, *, passes: int, bundle: Bundle) -> dict[str, f
 
     table = CellTable(grid.model_id, grid.features, grid.cuts, shed=False, max_asks=1 << 20)
 
-    def judge() -> None:
-        assignment = Assignment(frames.frames)
-        while not table.assign(assignment, frames.data, packed):
-            pass
-        while (handed := table.request(4096)) is not None:
-            first, cells, _ = handed
-            out = np.empty(len(cells))
-            bundle.forest.evaluate(cells, out)
-            table.answer(first, out)
-        if assignment.waiting:
-            table.settle(assignment)
-            table.release([assignment])
-
-    judge()
+    judge(table, Assignment(frames.frames), frames.data, packed, bundle.forest)
     known = Assignment(frames.frames)
     table.assign(known, frames.data, packed)
     floods = np.zeros(16, SENDER)

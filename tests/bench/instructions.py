@@ -32,6 +32,7 @@ from ids_appliance.classify.bundle import load_bundle
 from ids_appliance.schema import N_FEATURES
 from ids_appliance.types import SENDER
 from tests.bench import hotpath, spine
+from tests.bench.judged import judge
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT / "docs" / "benchmarks" / "instructions.json"
@@ -80,19 +81,7 @@ def _known(frames: Any, bundle: Any) -> Callable[[], object]:
     grid, host = bundle.grid, HostIdentity().packed()
     table = CellTable(grid.model_id, grid.features, grid.cuts)
 
-    def work() -> None:
-        assignment = Assignment(frames.frames)
-        assert table.assign(assignment, frames.data, host)
-        while (handed := table.request(4096)) is not None:
-            first, cells, _ = handed
-            out = np.empty(len(cells))
-            bundle.forest.evaluate(cells, out)
-            table.answer(first, out)
-        if assignment.waiting:
-            table.settle(assignment)
-            table.release([assignment])
-
-    return work
+    return lambda: judge(table, Assignment(frames.frames), frames.data, host, bundle.forest)
 
 
 def counted(switches: Path) -> None:

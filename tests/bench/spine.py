@@ -43,6 +43,7 @@ from ids_appliance.pipeline import Pipeline
 from ids_appliance.schema import N_FEATURES
 from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.types import SENDER, Classifier, FrameBatch, Outcome
+from tests.bench.judged import judge
 from tests.classify.nodes import NodeProcess
 from tests.test_modes import Keep
 from tests.test_modes import judged as probabilities
@@ -125,20 +126,7 @@ def time_known(batches: list[FrameBatch], n: int, bundle: Bundle) -> float:
     table = CellTable(grid.model_id, grid.features, grid.cuts)
 
     def work() -> int:
-        asked = 0
-        for b in batches:
-            a = Assignment(b.frames)
-            assert table.assign(a, b.data, host)
-            while (handed := table.request(4096)) is not None:
-                first, cells, _ = handed
-                asked += len(cells)
-                out = np.empty(len(cells))
-                bundle.forest.evaluate(cells, out)
-                table.answer(first, out)
-            if a.waiting:
-                table.settle(a)
-                table.release([a])
-        return asked
+        return sum(judge(table, Assignment(b.frames), b.data, host, bundle.forest) for b in batches)
 
     work()
     assert work() == 0, "not every cell was kept: the capture has more cells than the cache"

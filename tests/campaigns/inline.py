@@ -18,11 +18,8 @@ import argparse
 import json
 import re
 import signal
-import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,6 +38,7 @@ from ids_appliance.gateway.client import Client
 from ids_appliance.gateway.messages import AskStatus
 from ids_appliance.lab.namespaces import Network
 from tests.campaigns.drills.ground import Ground
+from tests.campaigns.probes import Probes
 from tests.net.conftest import connect
 
 MODEL: Final = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
@@ -49,8 +47,7 @@ READER: str = Inline().reader
 ROOM: tuple[str, ...] = ()
 """Words before a gateway's command that put it into a control group."""
 QUEUE: Final = 7914
-PROBE: Final = struct.Struct("=Iq")
-PROBE_PORT, LOAD_PORT = 9009, 9010
+LOAD_PORT: Final = 9010
 TARGET: Final = "198.51.100.2"
 PROBES_PPS: Final = 200
 
@@ -103,63 +100,6 @@ def load(net: Network, where: Path, *, pps: int, seconds: float) -> subprocess.P
     return subprocess.Popen(
         net.command("lan", *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-
-
-class Probes:
-    """Packets with the time of sending in them, from lan to wan; a context manager."""
-
-    def __init__(self, net: Network) -> None:
-        with net.inside("wan"):
-            self._in = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._in.bind((TARGET, PROBE_PORT))
-        with net.inside("lan"):
-            self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._in.settimeout(1.0)
-        self._done = threading.Event()
-        self.delays_us: list[float] = []
-        self.sent = 0
-        self._threads = [threading.Thread(target=run) for run in (self._receive, self._send)]
-
-    def __enter__(self) -> "Probes":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-        self._in.close()
-        self._out.close()
-
-    def figures(self) -> dict[str, float]:
-        """Return microseconds and how many came."""
-        if not self.delays_us:
-            return {"probes": 0}
-        p50, p99 = np.percentile(self.delays_us, [50, 99])
-        return {
-            "probes": len(self.delays_us),
-            "sent": self.sent,
-            "p50_us": round(float(p50), 1),
-            "p99_us": round(float(p99), 1),
-        }
-
-    def _send(self) -> None:
-        while not self._done.wait(1 / PROBES_PPS):
-            self.sent += 1
-            self._out.sendto(PROBE.pack(self.sent, time.monotonic_ns()), (TARGET, PROBE_PORT))
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                data = self._in.recv(64)
-            except TimeoutError:
-                if self._done.is_set():
-                    return
-                continue
-            now = time.monotonic_ns()
-            if len(data) == PROBE.size:
-                self.delays_us.append((now - PROBE.unpack(data)[1]) / 1000)
 
 
 @contextmanager
@@ -248,12 +188,12 @@ def latency(*, rates: list[int], seconds: float) -> dict[str, Any]:
         for name, way in ways.items():
             with TemporaryDirectory() as directory, ends() as net:
                 where = Path(directory)
-                with way(net, where), Probes(net) as probes:
+                with way(net, where), Probes(net, TARGET, pps=PROBES_PPS) as probes:
                     time.sleep(0.5)
                     probes.delays_us.clear()
                     began = counted(net, "gw"), counted(net, "wan")
                     load(net, where, pps=pps, seconds=seconds).wait(seconds * 10 + 30)
-                    rows[name] = probes.figures()
+                    rows[name] = _figures(probes)
                     time.sleep(0.5)
                     arrived = counted(net, "gw") - began[0]
                     rows[name] |= {
@@ -267,6 +207,18 @@ def latency(*, rates: list[int], seconds: float) -> dict[str, Any]:
             for p in ("p50_us", "p99_us"):
                 rows[name][f"added_{p}"] = round(rows[name].get(p, 0) - base.get(p, 0), 1)
     return found
+
+
+def _figures(probes: Probes) -> dict[str, float]:
+    if not probes.delays_us:
+        return {"probes": 0}
+    p50, p99 = np.percentile(probes.delays_us, [50, 99])
+    return {
+        "probes": len(probes.delays_us),
+        "sent": probes.sent,
+        "p50_us": round(float(p50), 1),
+        "p99_us": round(float(p99), 1),
+    }
 
 
 def kill(*, pps: int, seconds: float) -> dict[str, Any]:

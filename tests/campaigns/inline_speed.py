@@ -13,7 +13,7 @@ Five ways in turns, so that a slow minute of the machine is everybody's:
 
 `rate` searches the highest rate of UDP (two senders, random ports) at which at most LOSS of the
 packets are lost, with a queue of 4,096 that drops what finds it full. `delay` sends at a rate and
-PROBES a second more that carry the time of sending; the receiver's kernel notes when they come.
+PROBES_PPS a second more that carry the time of sending; the receiver's kernel notes when they come.
 `cpu_us`: what the reader's process used for each packet; `judged_share`: of what it took from the
 queue, trials past its highest rate included. Needs root and a C compiler.
 """
@@ -23,10 +23,8 @@ import json
 import os
 import socket
 import statistics
-import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -43,16 +41,16 @@ from ids_appliance.enforce.nft import Nft
 from ids_appliance.enforce.queue_rule import TABLE, QueueRule, add_target
 from ids_appliance.lab.namespaces import Network
 from tests.campaigns import inline as campaign
-from tests.campaigns.inline import LOAD_PORT, PROBE_PORT, QUEUE, TARGET, counted, ends, nobody
+from tests.campaigns.inline import LOAD_PORT, QUEUE, TARGET, counted, ends, nobody
+from tests.campaigns.probes import Probes
 
 LOSS: Final = 0.001
 LENGTH: Final = 4096
 STEP: Final = 1.06
 """Two rates nearer to each other than this are one."""
 TRIALS: Final = 10
-PROBES: Final = 400
+PROBES_PPS: Final = 400
 WARM_S: Final = 1.0
-_TIMESTAMPNS: Final = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS (socket(7))
 Way = Callable[[Network, Path], AbstractContextManager[int]]
 
 
@@ -268,7 +266,7 @@ def delay(*, rates: list[int], seconds: float, ways: list[str]) -> dict[str, Any
         for pps in rates:
             rows = found[f"{pps}_pps"] = {}
             for name in ways:
-                with WAYS[name](net, where) as pid, Probes(net) as probes:
+                with WAYS[name](net, where) as pid, Probes(net, TARGET, pps=PROBES_PPS) as probes:
                     rows[name] = one_delay(net, path, probes, pid=pid, pps=pps, seconds=seconds)
                 print(pps, name, rows[name], file=sys.stderr, flush=True)
             base = rows.get("forwarding")
@@ -279,7 +277,7 @@ def delay(*, rates: list[int], seconds: float, ways: list[str]) -> dict[str, Any
 
 
 def one_delay(
-    net: Network, path: Path, probes: "Probes", *, pid: int, pps: int, seconds: float
+    net: Network, path: Path, probes: Probes, *, pid: int, pps: int, seconds: float
 ) -> dict[str, float]:
     """Send at a rate; return what the probes have met."""
     words = [sys.executable, "-m", "ids_appliance.bench.sender", "eth0", str(path), str(pps)]
@@ -306,50 +304,6 @@ def one_delay(
     time.sleep(0.3)
     arrived = counted(net, "gw") - began[0]
     return row | {"arrived": arrived, "lost": arrived - (counted(net, "wan") - began[1])}
-
-
-class Probes:
-    """Packets with the time of sending in them, from lan to wan; a context manager."""
-
-    def __init__(self, net: Network) -> None:
-        with net.inside("wan"):
-            self._in = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._in.bind((TARGET, PROBE_PORT))
-            self._in.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
-        with net.inside("lan"):
-            self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._in.settimeout(0.5)
-        self._done = threading.Event()
-        self.delays_us: list[float] = []
-        self._threads = [threading.Thread(target=run) for run in (self._receive, self._send)]
-
-    def __enter__(self) -> "Probes":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-        self._in.close()
-        self._out.close()
-
-    def _send(self) -> None:
-        while not self._done.wait(1 / PROBES):
-            self._out.sendto(struct.pack("=q", time.time_ns()), (TARGET, PROBE_PORT))
-
-    def _receive(self) -> None:
-        while not self._done.is_set():
-            try:
-                data, more, _, _ = self._in.recvmsg(64, 64)
-            except TimeoutError:
-                continue
-            for level, kind, stamp in more:
-                if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMPNS) and len(data) == 8:
-                    seconds, ns = struct.unpack("=qq", stamp)
-                    came = seconds * 10**9 + ns
-                    self.delays_us.append((came - struct.unpack("=q", data)[0]) / 1000)
 
 
 def main() -> int:
