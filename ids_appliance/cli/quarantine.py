@@ -28,7 +28,8 @@ def command(
     """Cut a sender off in the kernel, whatever is known of it.
 
     A device on the protected side is cut off by its MAC at its port, a sender beyond us by its
-    address. Who is protected (this gateway, its router, DNS server, node, administrators) or
+    address. Whose an address is that the gateway has not seen yet, the kernel's neighbour table
+    says; the answer names the MAC. Who is protected (this gateway, its router, DNS server, node, administrators) or
     allowed is refused, with the reason. `release ADDRESS` ends it early.
 
     \b

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from ids_appliance.capture.bridge_ports import BridgePorts
 from ids_appliance.capture.netlink import links
+from ids_appliance.gateway import surroundings
 from ids_appliance.policy.entries import KnownHosts
+from ids_appliance.policy.neighbours import Neighbour
 
 Binding = tuple[bytes, bytes, int, int, str]
 """(IPv4 address, MAC, interface index, age in ns, where it was learned)."""
@@ -43,6 +46,28 @@ class Interfaces:
     def name(self, ifindex: int) -> str:
         """Return an interface's name; "" where there is none of that index."""
         return self._names.get(ifindex, "")
+
+    def neighbours(self) -> Sequence[Neighbour]:
+        """Return whom the kernel has a MAC of (reachable, stale, being asked, permanent), of a
+        bridge at the port where it has learned the MAC; nobody where the kernel does not answer.
+        """
+        try:
+            table, found = links(), surroundings.neighbours()
+        except OSError:
+            return ()
+        bridges = {
+            at: BridgePorts(
+                (port for port, one in table.items() if one.master == at),
+                otherwise=at,
+                clock_ns=lambda: 0,
+            )
+            for at, link in table.items()
+            if link.kind == "bridge"
+        }
+        return [
+            Neighbour(self.name(bridges[at].of(mac) if at in bridges else at), address, mac)
+            for (at, address), mac in found.items()
+        ]
 
     def index(self, name: str) -> int:
         """Return an interface's index; 0 where there is none of that name."""

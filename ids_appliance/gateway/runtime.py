@@ -149,7 +149,7 @@ class Gateway:
         )
         stack.callback(self.prescreen.close)
         screen = self.prescreen.screen
-        guard = Guard(self.protection, AllowList())
+        guard = Guard(self.protection, AllowList(), self.interfaces.neighbours)
         clock = Clock(now=clocks.monotonic_ns, wall=clocks.wall_ns)
         self.ledger = Ledger(
             config.policy, config.enforce, guard=guard, names=self.interfaces.name, clock=clock

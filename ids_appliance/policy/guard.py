@@ -10,6 +10,7 @@ from ids_appliance.config import Enforce
 from ids_appliance.errors import ConfigError, SubjectError
 from ids_appliance.policy.allow import AllowList
 from ids_appliance.policy.entries import Element, Entry, Match, match
+from ids_appliance.policy.neighbours import Neighbours, nobody, whose
 from ids_appliance.policy.protect import Protection
 from ids_appliance.policy.subjects import Named, of_address, parse
 from ids_appliance.types import Kind, Response, Subject
@@ -21,6 +22,8 @@ class Guard:
 
     protection: Protection
     allow: AllowList = field(default_factory=AllowList)
+    neighbours: Neighbours = nobody
+    """The kernel's table, asked where an order names an address that was not seen yet."""
 
     def refuses(self, subject: Subject, address: bytes = b"") -> str | None:
         """Return why nothing is done about a subject; None if something may be."""
@@ -44,8 +47,9 @@ class Guard:
     def locate(self, named: Named, text: str) -> Subject:
         """Return the subject that an order is about. Raises SubjectError that says what to write.
 
-        On the protected side it is the MAC at its port, whatever was written; beyond us the
-        address. Somebody who writes an address vouches for it: the subject counts as proven.
+        On the protected side it is the MAC at its port, whatever was written: of an address by
+        what was seen, else by the kernel's neighbour table (`unseen`). Beyond us it is the address.
+        Somebody who writes an address vouches for it: the subject counts as proven.
         """
         view = self.protection.view
         if named.port:
@@ -69,8 +73,13 @@ class Guard:
         if known is not None:
             return Subject(Kind.MAC, known[1], interface=known[0])
         if named.interface or view.layout.on_link(named.address):
-            raise SubjectError(f"whose {text} is was not seen: write its MAC or MAC@INTERFACE")
+            return whose(named, text, self.neighbours(), view.layout)
         return of_address(named.address)
+
+    def unseen(self, named: Named, subject: Subject) -> bool:
+        """Say whether only the kernel's neighbour table knows that an address is a subject's."""
+        known = self.protection.view.hosts.of_address(named.address)
+        return bool(named.address) and subject.kind is Kind.MAC and known is None
 
     def _port(self, interface: str) -> str:
         """Return the captured port that an interface stands for. Raises SubjectError."""

@@ -16,7 +16,7 @@ from ids_appliance.policy.deciding import Deciding
 from ids_appliance.policy.entries import Match, match
 from ids_appliance.policy.history import Trace
 from ids_appliance.policy.standing import Held
-from ids_appliance.policy.subjects import FORMS, identity, parse, told
+from ids_appliance.policy.subjects import FORMS, address_text, identity, parse, told
 from ids_appliance.policy.wording import duration_text, line
 from ids_appliance.types import Decision, Finding, Kind, Response, Subject, TriggerEvent
 
@@ -88,10 +88,14 @@ class Ledger(Deciding):
         """Cut a sender off for so long, whatever stands about it. Raises SubjectError, Refused."""
         if not 0 < for_s <= MAX_BY_HAND_S:
             raise SubjectError(f"a quarantine lasts up to {duration_text(MAX_BY_HAND_S)}")
-        subject = self.guard.locate(parse(text), text)
-        address = self.traces.get(subject).address
+        named = parse(text)
+        subject = self.guard.locate(named, text)
+        address = named.address or self.traces.get(subject).address
         whom = told(subject)
         reason = self.guard.refuses(subject, address)
+        if reason is None and named.address:
+            # Whose it is was not seen: then it may be the one who is let off.
+            reason = self.guard.doubts(subject, address)
         if reason is not None:
             remedy = "; `allow remove` comes first" if reason.startswith("allowed") else ""
             raise Refused(f"{whom} is never cut off: {reason}{remedy}")
@@ -102,7 +106,7 @@ class Ledger(Deciding):
             raise Refused("enforcement is off: `ids-appliance enforce on` comes first")
         if self.paused_until_ns is not None:
             raise Refused("paused: nothing is enforced until the pause ends (`pause --for 0`)")
-        now = self.clock.now()
+        now, unseen = self.clock.now(), self.guard.unseen(named, subject)
         made = Decision(
             number=self.next_number,
             subject=subject,
@@ -118,7 +122,8 @@ class Ledger(Deciding):
         held = Held(made, Response.QUARANTINE, now, ends_ns, count=count, by_hand=True)
         if not self.hold(held):
             raise Refused("the table of decisions is full of people's orders: release some first")
-        return Effect(f"{whom} is cut off for {duration_text(for_s)}", apply=(held.decision,))
+        by = f", {address_text(address)} by the kernel's neighbour table," if unseen else ""
+        return Effect(f"{whom}{by} is cut off for {duration_text(for_s)}", apply=(held.decision,))
 
     def release(self, text: str) -> Effect:
         """End what stands about a sender and forget its offences; about everybody where `text` is
