@@ -29,8 +29,8 @@ def command(
 
     A device on the protected side is cut off by its MAC at its port, a sender beyond us by its
     address. Whose an address is that the gateway has not seen yet, the kernel's neighbour table
-    says; the answer names the MAC. Who is protected (this gateway, its router, DNS server, node, administrators) or
-    allowed is refused, with the reason. `release ADDRESS` ends it early.
+    says; the answer names the MAC. Who is protected (this gateway, its router, DNS server, node,
+    administrators) or allowed is refused, with the reason. `release ADDRESS` ends it early.
 
     \b
     Examples:
