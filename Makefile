@@ -34,7 +34,7 @@ demo: $(VENV)/stamp-run ## install what it needs, build, attack the whole system
 	@$(BIN)/ids-appliance demo
 
 test: style ## install what it needs, build, lint, run the tests
-	@$(BIN)/python -m pytest -m 'not nightly'
+	@$(BIN)/python -m pytest -m 'not nightly' -n 2 --dist loadgroup
 
 build: $(VENV)/stamp-build ## compile ext/ into the package
 

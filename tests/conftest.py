@@ -27,6 +27,27 @@ settings.load_profile("everyday")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+APART = frozenset(
+    ("architecture", "classify", "config_file", "ext", "fuzz", "policy", "reference", "train")
+)
+"""Folders whose tests compute and talk to themselves only."""
+
+
+@pytest.hookimpl
+def pytest_collection_modifyitems(config, items):
+    """Let `make test` run what only computes, file by file, beside all that needs the machine.
+
+    Namespaces, interfaces, tables of the kernel and Open vSwitch are one machine's: tests with
+    them stay in one process, one after the other.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        alone = folder in APART and item.get_closest_marker("net") is None
+        item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else "machine"))
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """Directory of the labelled captures (labels.json); skips where there is none."""
