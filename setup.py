@@ -33,6 +33,7 @@ MODULES = (
     "evidence",
     "screen",
     "nfqueue",
+    "paced",
 )
 
 setup(

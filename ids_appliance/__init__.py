@@ -14,6 +14,7 @@ COMPILED = (
     "_evidence",
     "_screen",
     "_nfqueue",
+    "_paced",
 )
 
 for _name in COMPILED:

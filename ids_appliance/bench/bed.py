@@ -21,9 +21,10 @@ from typing import Any, Final, Self
 import numpy as np
 
 from ids_appliance.bench import mixes
+from ids_appliance.bench.cpus import Camps
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.errors import LabError
-from ids_appliance.lab.namespaces import Network
+from ids_appliance.lab.namespaces import Network, run
 from ids_appliance.lab.network import end_group
 
 GATEWAY: Final = "gw"
@@ -109,9 +110,13 @@ class Process:
 
 
 class Bed:
-    """The namespaces, wired up; leaving it removes them and every process in them."""
+    """The namespaces, wired up; leaving it removes them and every process in them.
 
-    def __init__(self) -> None:
+    camps: what comes in at the gateway is served by the gateway's CPU, at the node by the others'.
+    """
+
+    def __init__(self, camps: Camps | None = None) -> None:
+        self._camps = camps
         self._net = Network("bench-", "gen", GATEWAY, "sink", "node")
         self._on_exit = ExitStack()
         self._pools: dict[str, Path] = {}
@@ -150,6 +155,11 @@ class Bed:
         )
         net.ip("node", f"addr add {NODE}/24 dev eth0")
         net.write(GATEWAY, "net/ipv4/ip_forward", "1")
+        if self._camps is not None:
+            for name, port in ((GATEWAY, INTERFACE), (GATEWAY, "node0"), ("node", "eth0")):
+                cpus = self._camps.steering(gateway=name == GATEWAY)
+                file = f"/sys/class/net/{port}/queues/rx-0/rps_cpus"
+                run(*net.command(name, "sh", "-c", f"echo {cpus} > {file}"))
 
     def settle(self) -> None:
         """Give generator and sink addresses and ways to each other, for tools that need some."""

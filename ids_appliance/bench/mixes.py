@@ -47,15 +47,39 @@ def _be16(values: npt.NDArray[np.int64]) -> Bytes:
     return np.stack([values >> 8, values & 255], axis=-1).astype(np.uint8)
 
 
-def _sum_ip(frames: Bytes) -> None:
-    """Set the header checksums (RFC 1071) of (n, size) frames with 20-byte headers."""
-    ip = frames[:, _ETHERNET : _ETHERNET + _IP]
-    ip[:, 10:12] = 0
-    words = ip.reshape(len(ip), 10, 2).astype(np.int64)
+def _folded(frames: Bytes) -> npt.NDArray[np.int64]:
+    """Return the checksum (RFC 1071) of (n, even) bytes."""
+    words = frames.reshape(len(frames), -1, 2).astype(np.int64)
     total = (words[:, :, 0] * 256 + words[:, :, 1]).sum(axis=1)
     for _ in range(2):
         total = (total & 0xFFFF) + (total >> 16)
-    ip[:, 10:12] = _be16(0xFFFF - total)
+    checksum: npt.NDArray[np.int64] = 0xFFFF - total
+    return checksum
+
+
+def _sum_ip(frames: Bytes) -> None:
+    """Set the header checksums of (n, size) frames with 20-byte headers."""
+    ip = frames[:, _ETHERNET : _ETHERNET + _IP]
+    ip[:, 10:12] = 0
+    ip[:, 10:12] = _be16(_folded(ip))
+
+
+def _sum_transport(frames: Bytes) -> None:
+    """Set the checksums of TCP and UDP (RFC 9293, 768) of (n, even) frames with 20-byte headers:
+    connection tracking lets others be."""
+    body = frames[:, _ETHERNET + _IP :]
+    for protocol, at in ((6, 16), (17, 6)):
+        those = frames[:, _ETHERNET + 9] == protocol
+        if not those.any():
+            continue
+        body[those, at : at + 2] = 0
+        part = body[those]
+        pseudo = np.zeros((len(part), 12), np.uint8)
+        pseudo[:, :8] = frames[those, _ETHERNET + 12 : _ETHERNET + 20]
+        pseudo[:, 9] = protocol
+        pseudo[:, 10:12] = _be16(np.full(len(part), part.shape[1]))
+        total = _folded(np.concatenate((pseudo, part), axis=1))
+        body[those, at : at + 2] = _be16(np.where(total == 0, 0xFFFF, total))
 
 
 def _syn(rng: np.random.Generator, frames: Bytes) -> None:
@@ -165,6 +189,7 @@ def random_payloads(rng: np.random.Generator, n: int) -> Pool:
 
 def _packed(frames: Bytes) -> Pool:
     _sum_ip(frames)
+    _sum_transport(frames)
     n, size = frames.shape
     return frames.reshape(-1), size * np.arange(1, n + 1, dtype=np.int64)
 

@@ -1,6 +1,7 @@
 """`ids-appliance bench`: the highest rate without loss in every mode, measured on this machine."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import click
 
 from ids_appliance.bench import mixes as packets
 from ids_appliance.bench.bed import Bed
+from ids_appliance.bench.cpus import Camps
 from ids_appliance.bench.document import document
 from ids_appliance.bench.groups import CLASSES, held
 from ids_appliance.bench.inventory import read
@@ -84,6 +86,11 @@ def number(name: str, about: str, low: float, *, whole: bool = False) -> Callabl
     help="Hold the gateway's process to a class of machine (control groups).",
 )
 @click.option(
+    "--apart",
+    is_flag=True,
+    help="Gateway and forwarding on one CPU, generator and node on the others.",
+)
+@click.option(
     "--against",
     type=click.Choice(["suricata"]),
     help="Another system under the same load; it says what it lacks.",
@@ -153,7 +160,7 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
             raise IdsError(f"mode {mode.name} cannot be measured live: {', '.join(LIVE_MODES)} can")
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
-        "command": _called(quick, modes, mixes),
+        "command": _called(quick, modes, mixes, apart=given["apart"]),
         "machine": machine(),
         "model": given["model"].name,
         "interrupted": True,
@@ -163,7 +170,7 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
         if live:
             trials: Trials = _live(stack, inventory, given["profile"], about)
         else:
-            trials = _bed(stack, given["model"], given["cgroup"], about)
+            trials = _bed(stack, given, about)
         hours = steps_at_most(how, len(chosen_modes), len(chosen_mixes)) / 3600
         click.echo(f"about {60 * hours:.0f} minutes" if hours < 2 else f"about {hours:.0f} hours")
         out.mkdir(parents=True, exist_ok=True)
@@ -176,15 +183,25 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
             _write(out, run, how=how, about=about, modes=chosen_modes, mixes=chosen_mixes)
 
 
-def _bed(stack: ExitStack, model: Path, cgroup: str | None, about: dict[str, Any]) -> Trials:
+def _bed(stack: ExitStack, given: dict[str, Any], about: dict[str, Any]) -> Trials:
     """Build the test bed. Raises LabError, IdsError before anything is built."""
-    require()
+    require("taskset") if given["apart"] else require()
+    model, cgroup, notes = given["model"], given["cgroup"], about["notes"]
     if not (model / "card.json").is_file():
         raise IdsError(f"{model} is no model bundle: it has no card.json")
-    prefix = stack.enter_context(held(cgroup)) if cgroup else ()
-    bed = stack.enter_context(Bed())
+    camps = Camps.found() if given["apart"] else None
+    prefix: tuple[str, ...] = ()
     if cgroup:
-        about["notes"].append(f"the gateway's process is held to {cgroup}")
+        prefix = stack.enter_context(held(cgroup))
+        notes.append(f"the gateway's process is held to {cgroup}")
+    if camps is not None:
+        prefix += camps.prefix
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, camps.others)
+        notes.append(
+            f"CPU {camps.gateway} forwards and is the gateway's, all else is done by the others"
+        )
+    bed = stack.enter_context(Bed(camps))
     stage = stack.enter_context(Stage(bed, model, prefix=prefix))
     return BedTrials(bed, stage)
 
@@ -218,9 +235,13 @@ def _thoroughness(quick: bool, given: dict[str, Any]) -> Thoroughness:
     )
 
 
-def _called(quick: bool, modes: list[str], mixes: list[str]) -> str:
+def _called(quick: bool, modes: list[str], mixes: list[str], *, apart: bool) -> str:
     """Return the command as the report names it; the steps' lengths stand there anyway."""
-    words = ["ids-appliance bench", *(["--quick"] if quick else [])]
+    words = [
+        "ids-appliance bench",
+        *(["--quick"] if quick else []),
+        *(["--apart"] if apart else []),
+    ]
     words += [f"--modes {','.join(modes)}"] if modes else []
     return " ".join(words + ([f"--mixes {','.join(mixes)}"] if mixes else []))
 

@@ -39,6 +39,7 @@ PACKAGES: Final = {
     "tcpreplay": "tcpreplay",
     "timeout": "coreutils",
     "trafgen": "netsniff-ng",
+    "taskset": "util-linux",
     "unshare": "util-linux",
 }
 """Tool -> Debian package that holds it."""

@@ -51,6 +51,24 @@ def test_every_header_is_one_that_a_router_passes_on(mix):
     assert (words[:, 1] <= sizes - 14).all()
 
 
+@pytest.mark.parametrize("name", ["syn-single", "syn-spoofed", "udp-flood", "random"])
+def test_transports_sum_up_as_connection_tracking_wants(name):
+    data, ends = make(name, frames=FRAMES)
+    seen = set()
+    for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        frame = data[begin:end].tobytes()
+        body = frame[34:]
+        pseudo = frame[26:34] + bytes([0, frame[23]]) + len(body).to_bytes(2, "big")
+        whole = pseudo + body
+        total = sum(int.from_bytes(whole[at : at + 2], "big") for at in range(0, len(whole), 2))
+        assert total % 0xFFFF == 0, name
+        assert frame[23] != 17 or body[6:8] != b"\0\0"  # of UDP that would mean: not summed
+        seen.add(frame[23])
+        if len(seen) == 2 or begin > 50_000:
+            break
+    assert seen
+
+
 def test_the_same_every_time(mix):
     name, (data, ends) = mix
     again = make(name, frames=FRAMES)
