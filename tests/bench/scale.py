@@ -2,20 +2,26 @@
 
 Real labelled captures are repeated, with ports and payload bytes changed at random, into a tree of
 CICIoT2023's layout of a given size; then `extract` and `train` run on it as a user would run them,
-each process of theirs is watched, and the scratch directory is emptied.
+each process of theirs is watched, and the scratch directory is emptied. Then once more with a
+worker of two killed (SIGKILL) while it writes, and once with the whole run killed and given again:
+the tables and the bundles have to be the same to the byte, or the exit code is 1.
 
     python -m tests.bench.scale --scratch build/scale --gigabytes 10
 """
 
 import argparse
+import filecmp
 import json
 import os
+import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +109,12 @@ def make_tree(data: Path, tree: Path, n_bytes: int) -> int:
 class Watched:
     """Runs a command; seconds, processor seconds and the most that one process was resident."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(
+        self, *arguments: object, meanwhile: Callable[[psutil.Process], bool] | None = None
+    ) -> None:
+        """meanwhile: asked ten times a second until it says that it has done what it is to do; may
+        end the command."""
+        self.meanwhile, self.disturbed = meanwhile, False
         self.resident_mb: dict[str, float] = {}
         begin, used = time.perf_counter(), _children_s()
         command = [sys.executable, "-m", "ids_appliance", *map(str, arguments)]
@@ -116,12 +127,14 @@ class Watched:
         watcher.join()
         self.seconds = time.perf_counter() - begin
         self.processor_s = _children_s() - used
-        if running.returncode:
+        if running.returncode and running.returncode != -signal.SIGKILL:
             raise SystemExit(f"{command}: {errors[-2000:]}")
 
     def _watch(self, running: psutil.Process, over: threading.Event) -> None:
         while not over.wait(0.1):
             try:
+                if self.meanwhile and not self.disturbed:
+                    self.disturbed = self.meanwhile(running)
                 for process in [running, *running.children(recursive=True)]:
                     line = next(
                         line
@@ -140,6 +153,46 @@ class Watched:
             # Of processor time: other work on the machine does not enter.
             out["mb_per_s_a_core"] = round(n_bytes / 1e6 / self.processor_s, 1)
         return out | {"most_resident_mb": round(max(self.resident_mb.values()), 1)}
+
+
+class KillAWriter:
+    """Ends a process that writes a table, as soon as a third of the captures is done."""
+
+    def __init__(self, tables: Path, captures: int, *, whole: bool) -> None:
+        """whole: end the command itself, not a worker of it."""
+        self.tables, self.least, self.whole, self.killed = tables, captures // 3, whole, 0
+        self.done_before = 0
+
+    def __call__(self, running: psutil.Process) -> bool:
+        done = sum(finished(path) for path in self.tables.glob("*.json"))
+        writing = [path.name for path in self.tables.glob(".writing-*.parquet")]
+        workers = {child.pid for child in running.children(recursive=True)} | {running.pid}
+        for name in writing if done >= self.least else ():
+            pid = int(name.removeprefix(f".writing-{platform.node()}-").partition("-")[0])
+            if pid in workers:
+                self.killed, self.done_before = running.pid if self.whole else pid, done
+                os.kill(self.killed, signal.SIGKILL)
+                return True
+        return False
+
+    def told(self) -> dict[str, int]:
+        return {"captures_done_when_killed": self.done_before}
+
+
+def finished(path: Path) -> bool:
+    """Tell whether a table's description says how its capture ended."""
+    try:
+        return bool(json.loads(path.read_text()).get("report"))
+    except (OSError, ValueError):
+        return False
+
+
+def same_files(one: Path, other: Path) -> bool:
+    """Compare two directories' files, hidden ones (locks) apart, byte by byte."""
+    names = sorted(p.name for p in one.iterdir() if p.name[0] != ".")
+    return names == sorted(p.name for p in other.iterdir() if p.name[0] != ".") and all(
+        filecmp.cmp(one / n, other / n, shallow=False) for n in names
+    )
 
 
 def _children_s() -> float:
@@ -176,24 +229,46 @@ def main() -> None:
         tell({"extract_one_process": one.told(total), "said": one.output.strip()})
         tell({"table_bytes": sum(p.stat().st_size for p in tables.iterdir())})
         tell({"extract_again": Watched("extract", "--data", tree, "--tables", tables).told()})
-        two = tables.with_name("tables-dask")
+        wrong = []
+
+        def alike(what: str, same: bool) -> None:
+            tell({what: same})
+            wrong.extend([] if same else [what])
+
         dask = ("--dask", "local:2")
-        tell(
-            {
-                "extract_local_2": Watched("extract", "--data", tree, "--tables", two, *dask).told(
-                    total
-                )
-            }
-        )
-        names = sorted(p.name for p in tables.iterdir())
-        same = names == sorted(p.name for p in two.iterdir())
-        same = same and all((tables / n).read_bytes() == (two / n).read_bytes() for n in names)
-        tell({"tables_identical": same})
+        captures = len(list(tree.rglob("*.pcap")))
         train = ("train", "--no-evaluate", "--rows", given.rows, "--data")
         tell({"train_one_process": Watched(*train, tables, "--out", model).told()})
-        other = model.with_name("model-dask")
+        two, killed, again = (tables.with_name(f"tables-{n}") for n in ("two", "killed", "again"))
+        extract = ("extract", "--data", tree, "--tables")
+
+        run = Watched(*extract, two, *dask)
+        tell({"extract_local_2": run.told(total)})
+        alike("tables_identical", same_files(tables, two))
+        other = model.with_name("model-two")
         tell({"train_local_2": Watched(*train, two, "--out", other, *dask).told()})
-        tell({"bundles_identical": digest(model) == digest(other)})
+        alike("bundles_identical", digest(model) == digest(other))
+        shutil.rmtree(two)
+
+        kill = KillAWriter(killed, captures, whole=False)
+        run = Watched(*extract, killed, *dask, meanwhile=kill)
+        tell({"extract_worker_killed": run.told(total) | kill.told()})
+        alike("killed_in_time", run.disturbed)
+        alike("tables_identical_after_a_killed_worker", same_files(tables, killed))
+        other = model.with_name("model-killed")
+        tell({"train_after_it": Watched(*train, killed, "--out", other, *dask).told()})
+        alike("bundles_identical_after_a_killed_worker", digest(model) == digest(other))
+        shutil.rmtree(killed)
+
+        kill = KillAWriter(again, captures, whole=True)
+        run = Watched(*extract, again, meanwhile=kill)
+        tell({"extract_killed": run.told() | kill.told()})
+        alike("killed_under_way", run.disturbed)
+        run = Watched(*extract, again)
+        tell({"extract_goes_on": run.told(), "said": run.output.strip()})
+        alike("tables_identical_after_a_killed_run", same_files(tables, again))
+        if wrong:
+            raise SystemExit(f"not the same: {', '.join(wrong)}")
     finally:
         shutil.rmtree(given.scratch)
 

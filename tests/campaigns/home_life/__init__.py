@@ -1,0 +1,1 @@
+"""Synthetic homes: days of ordinary life in virtual time, through the whole appliance."""
