@@ -177,6 +177,7 @@ def bed(place: Path, suites: dict[str, str]) -> Iterator[Bed]:
     """Make everything, and take it away again. `suites`: host -> name of its Debian."""
     trees = {suite: tree(suite) for suite in sorted(set(suites.values()))}
     prepare_wheels(pythons=sorted({PYTHONS[suite] for suite in suites.values()}))
+    prepare_wheels(extras="notices")
     prepare_wheels(extras="notices,gateway")
     with Network("d", "sw", "ctl", "gw1", "gw2", "node1", "gen", "iot1", "iot2") as network:
         cable(network)

@@ -284,19 +284,19 @@ def test_inline_and_notices_come_by_their_variables(
     machine = deployed.hosts["gw1"]
     secret = "/etc/ids-appliance/secrets/mqtt"
     mqtt = {"broker": "192.0.2.5:8883", "tls": True, "user": "ids", "password_file": secret}
-    run = deployed.site(
-        "--limit=gw1",
-        ids_mode="offloaded",
-        gateway_inline=True,
-        gateway_notices={"mqtt": mqtt},
-        gateway_secrets={"mqtt": "hush-hush\n"},
-    )
-    assert_good(run)
-    assert "hush-hush" not in run.text
-    assert machine.say("stat", "-c", "%a %U %G", secret) == "640 root ids-appliance\n"
-    assert machine.say("systemctl", "is-active", "ids-appliance") == "active\n"
-    assert "queue" in machine.say("nft", "list", "table", "inet", "ids_inline")
-    told(request, f"inline and notices, what they take built on the host: {run.seconds:.0f} s")
+    told_all = {"gateway_inline": True, "gateway_notices": {"mqtt": mqtt}}
+    told_all |= {"gateway_secrets": {"mqtt": "hush-hush\n"}, "ids_mode": "offloaded"}
+    for reader in ("batch", "package"):
+        run = deployed.site("--limit=gw1", gateway_inline_reader=reader, **told_all)
+        assert_good(run)
+        assert "hush-hush" not in run.text
+        assert machine.say("stat", "-c", "%a %U %G", secret) == "640 root ids-appliance\n"
+        assert machine.say("systemctl", "is-active", "ids-appliance") == "active\n"
+        assert "queue" in machine.say("nft", "list", "table", "inet", "ids_inline")
+        # What the package takes comes with it, and only with it.
+        release = machine.say("readlink", "/opt/ids-appliance/current")
+        assert ("+gateway" in release) is (reader == "package")
+        told(request, f"inline, read by {reader}, and notices: {run.seconds:.0f} s")
 
 
 def next_version(clone: Path) -> Path:

@@ -48,6 +48,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         GOOD | {"gateway_settings": {"inline": {"enabled": True}}},
         "without gateway_inline = true",
     ),
+    "reader-elsewhere": (
+        GOOD | {"gateway_inline": True, "gateway_settings": {"inline": {"reader": "package"}}},
+        "set gateway_inline_reader",
+    ),
+    "no-such-reader": (GOOD | {"gateway_inline_reader": "fast"}, "gateway_inline_reader"),
     "secret-path": (GOOD | {"gateway_secrets": {"../x": "y"}}, "gateway_secrets: names of files"),
     "old-python": (GOOD | {"fake_python": "3.10"}, r"has Python 3\.10 .*3\.11"),
 }

@@ -26,6 +26,7 @@ HOSTS = {
         "gateway_shaping_mbit": {"lan0": 900},
         "gateway_cpus": "1-3",
         "gateway_inline": True,
+        "gateway_inline_reader": "package",
         "gateway_notices": {"mqtt": {"broker": "192.0.2.5:8883", "tls": True}},
         "gateway_settings": {
             "window": {"window_s": 20},
@@ -85,6 +86,7 @@ def test_the_configuration_says_what_the_variables_say(rendered: Rendered, tmp_p
     assert full.node.addresses == ("192.0.2.10:7447", "[2001:db8::10]:7447")
     assert full.names == {"02:00:5e:00:53:01": 'the "good" plug, größer'}
     assert full.inline.enabled and not plain.inline.enabled
+    assert full.inline.reader == "package"
     assert full.notices.mqtt.broker == "192.0.2.5:8883" and full.notices.mqtt.tls
     assert full.window.window_s == 20 and full.trigger.dos.syns == 300
     assert full.trigger.bindings == {"192.0.2.1": "02:00:5e:00:53:fe"}
