@@ -2,8 +2,8 @@
 
 # Design (Documentation/networking/packet_mmap.rst of the kernel; packet(7)):
 #  a) The kernel fills blocks of a ring that is mapped into our memory and hands over one block at a
-#     time. `take` turns the headers of the block at hand into FRAME records, whose offsets point
-#     into the mapping: no copy, no Python object per frame. The block goes back to the kernel when
+#     time. `take` turns the headers of the blocks at hand into FRAME records, whose offsets point
+#     into the mapping: no copy, no Python object per frame. Blocks go back to the kernel when
 #     frames are asked for again, so what was taken stays valid until then.
 #  b) The socket is created without a protocol, so nothing arrives before `bind` and every frame
 #     passed the filter that was attached before it.
@@ -16,7 +16,9 @@
 #     what it answers, whatever ports and processors the two have passed. Which interfaces are meant
 #     is for the socket filter to say (capture/port_filter.py); the table of `know` only names them.
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
+from cpython.buffer cimport (
+    PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -165,6 +167,7 @@ cdef class Ring:
     cdef uint32_t remaining         # frames of it not yet taken
     cdef uint64_t next_at           # offset of the next one in the block
     cdef bint holding               # the current block is ours
+    cdef uint32_t spent             # blocks before it that are read, but not given back yet
     cdef bint busy                  # `take` is running, perhaps without the GIL
     cdef int exports                # views that exist
     cdef bint bound
@@ -349,20 +352,27 @@ cdef class Ring:
         getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &error, &size)
         return error
 
-    def take(self, Frame[::1] frames, uint64_t number=0):
+    def take(self, frames, uint64_t number=0):
         """Return how many records were written; 0 if the kernel has handed over nothing yet.
 
         frames: (m,) FRAME, m > 0, offsets into the ring's buffer; `number` is that of the frame
         before. Never waits. Gives back what the last call took, so its frames are void now.
         """
-        cdef Py_ssize_t room = frames.shape[0], n
+        cdef Py_buffer buffer
+        cdef Py_ssize_t room, n = 0
         self._open()
-        if room == 0:
-            raise ValueError("frames needs at least one place")
-        self.busy = True
-        with nogil:
-            n = self._take(&frames[0], room, number)
-        self.busy = False
+        # Not as a memoryview of records: that would compare every field of their dtype each time.
+        PyObject_GetBuffer(frames, &buffer, PyBUF_WRITABLE)
+        try:
+            room = buffer.len // <Py_ssize_t>sizeof(Frame)
+            if room == 0 or buffer.itemsize != sizeof(Frame):
+                raise ValueError("frames needs at least one place, each a FRAME record")
+            self.busy = True
+            with nogil:
+                n = self._take(<Frame *>buffer.buf, room, number)
+            self.busy = False
+        finally:
+            PyBuffer_Release(&buffer)
         self.delivered += n
         if self.fd < 0:  # closed meanwhile
             self._leave()
@@ -380,18 +390,17 @@ cdef class Ring:
         cdef uint64_t origin
         cdef uint32_t remaining
         cdef Known *port
-        while n == 0:
-            block = <Block *>(self.base + <size_t>self.current * self.block_bytes)
+        self._give_back()
+        while n < room:
             if self.holding and self.remaining == 0:
-                ids_block_release(block)
-                self.holding = False
-                self.current += 1
-                if self.current == self.blocks:
-                    self.current = 0
-                continue
+                self._step()
+                if n == 0:
+                    self._give_back()  # nothing of it was handed out
+            block = <Block *>(self.base + <size_t>self.current * self.block_bytes)
             if not self.holding:
-                if not ids_block_status(block) & TP_STATUS_USER:
-                    return 0
+                # Never more than half of the ring: the kernel has to put frames somewhere.
+                if self.spent >= self.blocks // 2 or not ids_block_status(block) & TP_STATUS_USER:
+                    break
                 self.holding = True
                 self.remaining = block.hdr.bh1.num_pkts
                 at = block.hdr.bh1.offset_to_first_pkt
@@ -433,6 +442,24 @@ cdef class Ring:
             self.remaining = remaining
             self.next_at = at
         return n
+
+    cdef void _step(self) noexcept nogil:
+        # The block at hand is read; it goes back to the kernel when its frames are void.
+        self.spent += 1
+        self.holding = False
+        self.current += 1
+        if self.current == self.blocks:
+            self.current = 0
+
+    cdef void _give_back(self) noexcept nogil:
+        # In the order in which the kernel has filled them.
+        cdef uint32_t at
+        if self.holding and self.remaining == 0:
+            self._step()
+        while self.spent:
+            at = (self.current + self.blocks - self.spent) % self.blocks
+            ids_block_release(<Block *>(self.base + <size_t>at * self.block_bytes))
+            self.spent -= 1
 
     cdef Known *_of(self, int ifindex) noexcept nogil:
         # Ports in use stand first, and frames come in runs of one port.
@@ -522,7 +549,7 @@ cdef class Ring:
         # Frames in the blocks from `first` on that are handed over, and in the one that is open.
         cdef uint64_t total = 0
         cdef uint32_t i
-        cdef uint32_t n = self.blocks - 1 if self.holding else self.blocks
+        cdef uint32_t n = self.blocks - self.spent - (1 if self.holding else 0)
         cdef Block *block
         for i in range(n):
             block = <Block *>(self.base + <size_t>((first + i) % self.blocks) * self.block_bytes)

@@ -37,6 +37,10 @@ LINKTYPES: Final = {
 _BATCH_FRAMES: Final = 2048
 _LOOK_EVERY: Final = 64  # rounds without a pause after which link events are looked at all the same
 MAX_PORTS: Final = 256
+_MANY: Final = 32
+"""Frames in a batch from which on the next one may wait for more."""
+_FEW: Final = 512
+"""Below so many it should: a batch of more is worth waking up for."""
 _FORMER: Final = 64  # interfaces that are gone whose frames may still lie in the ring
 
 
@@ -50,6 +54,9 @@ class RingOptions:
     """At least 2; block_bytes * blocks is at most 1 GiB. The default ring has 16 MiB."""
     retire_ms: int = 10
     """A block is handed over after this time at the latest, 1 .. 1000: latency on a quiet link."""
+    gather_ms: int = 12
+    """While frames come fast, blocks are gathered for this time instead of each being read at once:
+    waking up costs more than reading. 0: never."""
     promiscuous: bool = False
     """See frames for other hosts as well, on a link that carries them."""
     socket_filter: tuple[Instruction, ...] = ()
@@ -141,6 +148,11 @@ class RingSource:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # Before the links are read: what changes from here on is noticed.
         self._events = Events()
+        self._all, self._aside = select.poll(), select.poll()
+        for descriptor in (self._events.fileno(), self._wake):
+            self._all.register(descriptor, select.POLLIN)
+            self._aside.register(descriptor, select.POLLIN)
+        self._all.register(self._ring.fileno(), select.POLLIN)
         self._data = np.zeros(0, np.uint8)
         try:
             self._open()
@@ -222,7 +234,17 @@ class RingSource:
                 self._running = False
                 yield FrameBatch(self._data, self._frames[:n])
                 rounds += 1
-                if rounds < _LOOK_EVERY or not self._go_on():
+                if not self._go_on():
+                    continue
+                if _MANY <= n < _FEW and self._timeout_s and not self._stopping:
+                    # A caller who waits by himself (0 s) is not kept.
+                    rounds = 0
+                    self._heed(woken := self._aside.poll(self._options.gather_ms))
+                    if woken and not self._closed:
+                        self._running = False
+                        yield None
+                    continue
+                if rounds < _LOOK_EVERY:
                     continue
             rounds = 0
             ready = self._look(0 if n else self._timeout_s) or n > 0
@@ -241,14 +263,15 @@ class RingSource:
 
     def _look(self, timeout_s: float) -> bool:
         """Wait for frames, link events or a wake-up; True if the ring has something."""
-        poller = select.poll()
-        for descriptor in (self._ring.fileno(), self._events.fileno(), self._wake):
-            poller.register(descriptor, select.POLLIN)
         if self._stopping:
             # The last block is handed over by a timer of the kernel's.
             timeout_s = min(timeout_s, self._options.retire_ms / 1000)
+        return self._heed(self._all.poll(timeout_s * 1000))
+
+    def _heed(self, polled: list[tuple[int, int]]) -> bool:
+        """Look after what has come; True if the ring has something."""
         ready = False
-        for descriptor, what in poller.poll(timeout_s * 1000):
+        for descriptor, what in polled:
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             elif descriptor == self._events.fileno():

@@ -158,10 +158,11 @@ class Enforcement:
             answers = order()
         except IdsError as error:
             answers = (str(error),)
-        with suppress(IdsError):  # what is wrong is told by orders
-            self._counters = self._enforcer.counters()
         if answers:
             self._answers.extend(answers)
             self._wake()
+        # After the answers: reading the kernel's counters takes longer than most orders.
+        with suppress(IdsError):  # what is wrong is told by orders
+            self._counters = self._enforcer.counters()
         with suppress(IdsError):  # noted by the enforcer
             self._enforcer.tidy()

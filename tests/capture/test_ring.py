@@ -22,7 +22,11 @@ class FakeRing:
 
     def __init__(self, **_: Any) -> None:
         self.closed = 0
+        self.frames = 1
         self.on_take = lambda: None
+
+    def fileno(self) -> int:
+        return 0
 
     def know(self, *_: Any) -> None: ...
 
@@ -37,8 +41,8 @@ class FakeRing:
         self.on_take()
         if self.closed:
             raise ValueError("the ring is closed")
-        frames[0] = np.zeros((), FRAME)
-        return 1
+        frames[: self.frames] = np.zeros((), FRAME)
+        return self.frames
 
     def statistics(self) -> dict[str, int]:
         return {}
@@ -122,3 +126,58 @@ def test_a_signal_handler_that_closes_in_the_middle_of_close(source: ring.RingSo
     assert held.closed == 1
     source.wake()
     source.stop()
+
+
+class Waits:
+    """Notes how long is waited for, and says what has come meanwhile."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.come: list[tuple[int, int]] = []
+
+    def poll(self, milliseconds: float) -> list[tuple[int, int]]:
+        self.asked.append(milliseconds)
+        return self.come
+
+
+@pytest.fixture
+def waits(source: ring.RingSource) -> Waits:
+    found: Any = Waits()
+    source._aside = found
+    return found
+
+
+@pytest.mark.parametrize(("frames", "waiting"), [(1, 0), (31, 0), (32, 1), (511, 1), (512, 0)])
+def test_who_has_some_frames_at_once_waits_for_more(
+    source: ring.RingSource, waits: Waits, frames: int, waiting: int
+) -> None:
+    fake: Any = source._ring
+    fake.frames = frames
+    batches = source.batches()
+    found = [next(batches) for _ in range(4)]
+    assert [len(batch.frames) for batch in found if batch is not None] == [frames] * 4
+    assert waits.asked == [12] * (3 * waiting)  # the last batch is not done with yet
+
+
+def test_who_waits_for_more_is_woken(source: ring.RingSource, waits: Waits) -> None:
+    fake: Any = source._ring
+    fake.frames = 100
+    batches = source.batches()
+    assert next(batches) is not None
+    source.wake()
+    waits.come = [(source._wake, 1)]
+    assert next(batches) is None  # there is something else to look after
+    assert next(batches) is not None
+    source.close()
+    assert list(batches) == []
+
+
+def test_who_is_asked_beside_something_else_does_not_wait(
+    source: ring.RingSource, waits: Waits
+) -> None:
+    fake: Any = source._ring
+    fake.frames = 100
+    source._timeout_s = 0.0
+    batches = source.batches()
+    assert [next(batches) is None for _ in range(3)] == [False] * 3
+    assert waits.asked == []

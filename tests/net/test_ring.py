@@ -197,11 +197,26 @@ def test_what_is_left_at_close_is_counted_in_the_blocks(routed: Network) -> None
     with routed.inside("gw"):
         source = RingSource("lan0", RingOptions(block_bytes=1 << 14, blocks=16, retire_ms=1000))
         reader = Reader(routed, source, [])
-        reader.send(500)
+        reader.send(1000)  # more than half of the ring, which is taken at once at most
         reader.take(next(batch for batch in reader.batches if batch is not None))
         source.close()
     counters = source.counters()
     assert counters["in_ring"] > 0 and counters["kernel_drops"] == 0
+    identity_holds(source)
+
+
+def test_a_batch_takes_every_block_that_is_there(routed: Network) -> None:
+    with routed.inside("gw"):
+        source = RingSource("lan0", RingOptions(block_bytes=1 << 14, blocks=32, retire_ms=1000))
+        reader = Reader(routed, source, [])
+        sent = reader.send(500)
+        wait_for(lambda: source.counters()["kernel_packets"] >= 500)
+        first = next(batch for batch in reader.batches if batch is not None)
+        assert len(first.frames) > 3 * (1 << 14) // 200, "frames of several blocks"
+        reader.take(first)
+        reader.expect(sent)
+        assert reader.numbers == list(range(1, len(reader.numbers) + 1))
+        source.close()
     identity_holds(source)
 
 
