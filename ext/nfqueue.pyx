@@ -10,15 +10,21 @@
 #  d) NFQNL_MSG_VERDICT_BATCH speaks for every packet that the kernel holds up to an id. It is sent
 #     for the oldest ones that share their word, as long as no undecided one is among them; all
 #     others have a message each. Many messages go in one send, in the order of the packets.
-#  e) nfqueue_message.pxd says what a message is; of another sender than the kernel none is read.
+#  e) A batch in which nothing is wrong is answered in one call, before anybody else looks at it: where
+#     packets come singly, what is done before the answer is what each of them waits. Its bytes stay
+#     until the next read.
+#  f) nfqueue_message.pxd says what a message is; of another sender than the kernel none is read.
 
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strerror
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+)
 
+from judged cimport Judged, judged_at, judged_bytes
 from nfqueue_message cimport (
     I_MALFORMED, I_PACKET, I_REFUSAL, VERDICT_MOST, Packet, read_message, write_verdict
 )
@@ -84,7 +90,7 @@ cdef struct Port:
     uint8_t bridged                 # the caller finds the port by its sender's MAC
 
 cdef struct Slot:
-    uint64_t number                 # 0: free
+    uint64_t number                 # 0: never used; a free one keeps that of its last packet
     int64_t stamp_ns                # since the epoch
     uint32_t id                     # the kernel's, in network byte order
     uint32_t mark                   # the packet's
@@ -103,22 +109,55 @@ cdef struct Slot:
     int32_t behind
 
 
-def summary(const Frame[:] frames, const uint8_t[:] outcomes, const uint8_t[:] verdicts=None):
-    """Return (others, malicious, standing) of a batch: how many frames are neither WAITING nor
-    JUDGED, how many are judged malicious, and what any of them has in its standing (Outcome and
-    Standing in types.py). Raises ValueError where the arrays are not of one length."""
-    cdef Py_ssize_t i, n = frames.shape[0], others = 0, malicious = 0
+cdef Py_ssize_t _piece(object given, Py_buffer *out, size_t itemsize, int flags) except -1:
+    # Not as a memoryview of records: that would compare every field of their dtype each time.
+    PyObject_GetBuffer(given, out, flags)
+    if <size_t>out.itemsize != itemsize:
+        PyBuffer_Release(out)
+        raise ValueError("items of %d bytes" % itemsize)
+    return out.len // <Py_ssize_t>itemsize
+
+
+def summary(frames, outcomes, verdicts=None):
+    """Return (others, malicious, standing, first) of a batch: how many frames are neither WAITING
+    nor JUDGED, how many are judged malicious, what any of them has in its standing (Outcome and
+    Standing in types.py), and the first one's number, 0 without any. Each in one piece. Raises
+    ValueError where the arrays are not of one length."""
+    cdef Py_buffer framed, ended, voted
+    cdef const Frame *f
+    cdef const uint8_t *outcome
+    cdef const uint8_t *verdict = NULL
+    cdef Py_ssize_t i, n, others = 0, malicious = 0
     cdef uint8_t standing = 0
-    cdef bint judged = verdicts is not None
-    if outcomes.shape[0] != n or (judged and verdicts.shape[0] != n):
-        raise ValueError("frames, outcomes and verdicts must have one length")
-    for i in range(n):
-        standing |= frames[i].standing
-        if outcomes[i] == JUDGED:
-            malicious += judged and verdicts[i] == 1
-        elif outcomes[i] != WAITING:
-            others += 1
-    return others, malicious, standing
+    cdef uint64_t first
+    cdef bint alike
+    n = _piece(frames, &framed, sizeof(Frame), PyBUF_SIMPLE)
+    try:
+        alike = _piece(outcomes, &ended, 1, PyBUF_SIMPLE) == n
+        try:
+            if verdicts is not None:
+                alike &= _piece(verdicts, &voted, 1, PyBUF_SIMPLE) == n
+                verdict = <const uint8_t *>voted.buf
+            try:
+                if not alike:
+                    raise ValueError("frames, outcomes and verdicts must have one length")
+                f = <const Frame *>framed.buf
+                outcome = <const uint8_t *>ended.buf
+                for i in range(n):
+                    standing |= f[i].standing
+                    if outcome[i] == JUDGED:
+                        malicious += verdict != NULL and verdict[i] == 1
+                    elif outcome[i] != WAITING:
+                        others += 1
+                first = f[0].number if n else 0
+            finally:
+                if verdict != NULL:
+                    PyBuffer_Release(&voted)
+        finally:
+            PyBuffer_Release(&ended)
+    finally:
+        PyBuffer_Release(&framed)
+    return others, malicious, standing, first
 
 
 cdef class HeldPackets:
@@ -254,22 +293,35 @@ cdef class HeldPackets:
 
     # Packets in --------------------------------------------------------------------------------
 
-    def read(self, Frame[::1] frames, int64_t now_ns):
+    def read(self, frames, int64_t now_ns):
         """Return (messages read, frames written, of those shown at a bridge); never waits.
 
         frames: (m,) FRAME, m >= most; offsets into this buffer, valid until the packet has its
         word. now_ns: since the epoch, for packets that the kernel gives no time.
         """
-        cdef int got, i, error = 0
-        cdef uint32_t room = self.most
+        cdef Py_buffer places
+        cdef int got
         cdef Py_ssize_t n = 0
         cdef uint32_t bridged = 0
-        if frames.shape[0] < self.most:
-            raise ValueError("frames needs a place for each message of a read")
+        cdef Py_ssize_t room = _piece(frames, &places, sizeof(Frame), PyBUF_WRITABLE)
+        try:
+            if room < self.most:
+                raise ValueError("frames needs a place for each message of a read")
+            got = self._read(<Frame *>places.buf, now_ns, &n, &bridged)
+        finally:
+            PyBuffer_Release(&places)
+        return got, n, bridged
+
+    cdef int _read(
+        self, Frame *frames, int64_t now_ns, Py_ssize_t *n, uint32_t *bridged
+    ) except -1:
+        # Returns how many messages came.
+        cdef int got, i, error = 0
+        cdef uint32_t room = self.most
         if room > self.n_spare:
             room = self.n_spare  # the kernel keeps the rest, as its queue's length says
         if room == 0 or self.fd < 0:
-            return 0, 0, 0
+            return 0
         with nogil:
             for i in range(<int>room):
                 self.messages[i].msg_hdr.msg_namelen = sizeof(Address)
@@ -281,20 +333,20 @@ cdef class HeldPackets:
                     if self.senders[i].nl_pid != 0:
                         self.malformed += 1
                         continue
-                n += self._parse(
+                n[0] += self._parse(
                     self.inbox + <size_t>i * self.buffer_bytes, self.messages[i].msg_len,
-                    &frames[n], now_ns, &bridged
+                    &frames[n[0]], now_ns, bridged
                 )
         if got < 0:
             if error == ENOBUFS:
                 self.lost_messages += 1
-                return 1, 0, 0
+                return 1
             if error == EINTR:
-                return 1, 0, 0
+                return 1
             if error != EAGAIN:
                 raise OSError(error, f"packet queue: {strerror(error).decode()}")
             got = 0
-        return got, n, bridged
+        return got
 
     def put(self, const uint8_t[::1] message, Frame[::1] frames, int64_t now_ns):
         """Take one message that the caller has read; return (frames written, shown at a bridge)."""
@@ -420,13 +472,16 @@ cdef class HeldPackets:
     # What is held ------------------------------------------------------------------------------
 
     cdef Slot *_find(self, uint64_t number) noexcept nogil:
+        cdef Slot *s = self._seen(number)
+        return s if s != NULL and s.word == W_NONE else NULL
+
+    cdef Slot *_seen(self, uint64_t number) noexcept nogil:
+        # A packet that is held, or has had its word since the last read.
         cdef uint64_t place
         if number <= self.first:
             return NULL
         place = (number - self.first) & (MAX_SLOTS - 1)
         if place >= self.n_slots or self.slots[place].number != number:
-            return NULL
-        if self.slots[place].word != W_NONE:
             return NULL
         return &self.slots[place]
 
@@ -450,17 +505,25 @@ cdef class HeldPackets:
         """Return (payload as it was at the hook, timestamp in ns, incoming, port, indev, mark,
         hardware address or None) of a held packet; None: it is not held."""
         cdef Slot *s = self._find(number)
-        cdef uint8_t *start
         if s == NULL:
             return None
+        return (
+            self.payload(number), s.stamp_ns, bool(s.incoming), s.port, s.indev, s.mark,
+            s.hw[:8] if s.has_hw else None,
+        )
+
+    def payload(self, uint64_t number):
+        """Return the bytes, as `about`, of a packet that is held or had its word since the last
+        read; b"" of others."""
+        cdef Slot *s = self._seen(number)
+        cdef uint8_t *start
+        if s == NULL:
+            return b""
         start = self.data + <size_t>(s - self.slots) * self.stride + s.start
         payload = bytearray(start[:s.size])
         if s.lifted:
             payload[s.lifted] -= 1
-        return (
-            bytes(payload), s.stamp_ns, bool(s.incoming), s.port, s.indev, s.mark,
-            s.hw[:8] if s.has_hw else None,
-        )
+        return bytes(payload)
 
     def indev(self, uint64_t number):
         """Return the interface index at which a held packet came in; 0: it is not held."""
@@ -474,14 +537,14 @@ cdef class HeldPackets:
             s.port = port
 
     def connections(self, const uint64_t[:] numbers):
-        """Return the TCP connection of the packet held by each number, as
-        capture.held.connection says it; b"" where there is none."""
+        """Return the TCP connection of each packet that is held, or had its word since the last
+        read, as capture.held.connection says it; b"" where there is none."""
         cdef Py_ssize_t i
         cdef uint8_t key[36]
         cdef int octets
         found = []
         for i in range(numbers.shape[0]):
-            octets = self._connection(self._find(numbers[i]), key)
+            octets = self._connection(self._seen(numbers[i]), key)
             found.append(key[:octets])
         return found
 
@@ -549,6 +612,51 @@ cdef class HeldPackets:
             self.accepted += n
         return n
 
+    def pass_clean(self, piece, int64_t[::1] stamps, uint8_t named):
+        """Let a judged batch go on, at once, if each of its packets was judged, none malicious,
+        and none has a bit of `named` in its standing; return how many had no word yet, their
+        timestamps in `stamps`, or -1: not this batch, nothing was done.
+
+        piece: a batch in one piece of memory (judged.pxd), of packets held here. Raises ValueError.
+        """
+        cdef Py_buffer given
+        cdef Judged j
+        cdef Slot *s
+        cdef Py_ssize_t i, count, n = 0
+        cdef uint64_t many
+        _piece(piece, &given, 1, PyBUF_SIMPLE)
+        try:
+            if given.len < 8:
+                raise ValueError("a judged batch is longer")
+            many = (<uint64_t *>given.buf)[0]
+            count = <Py_ssize_t>many
+            if many > MAX_SLOTS or <size_t>given.len < judged_bytes(count):
+                raise ValueError("a judged batch is longer")
+            judged_at(<uint8_t *>given.buf, count, &j)
+            if stamps.shape[0] < count:
+                raise ValueError("stamps needs a place for each packet")
+            for i in range(count):
+                if (
+                    j.outcomes[i] != JUDGED or j.verdicts[i] or j.frames[i].standing & named
+                    or j.frames[i].number <= self.first
+                ):
+                    return -1
+            with nogil:
+                for i in range(count):
+                    s = self._find(j.frames[i].number)
+                    if s == NULL:
+                        continue
+                    s.word = W_GO
+                    stamps[n] = s.stamp_ns
+                    n += 1
+                self.n_said += <uint32_t>n
+                self.accepted += n
+                if self.n_said:
+                    self._flush()
+        finally:
+            PyBuffer_Release(&given)
+        return n
+
     def flush(self):
         """Tell the kernel what was said since the last time. What it has no memory for is counted
         (`unsent`): it stays in the queue."""
@@ -602,7 +710,6 @@ cdef class HeldPackets:
             self.newest = s.before
         else:
             self.slots[behind].before = s.before
-        s.number = 0
         self.spare[self.n_spare] = place
         self.n_spare += 1
         self.n_said -= 1

@@ -176,6 +176,8 @@ class Pipeline:
             while assignment.adopted < assignment.waiting:
                 self._pump(0.1)
             table = assignment.table
+        if len(self._underway) == 1 and not assignment.waiting:
+            self._finish()  # all is known, and somebody may be waiting for the verdicts
 
     def _full(self) -> bool:
         limits = self._limits

@@ -96,6 +96,7 @@ class BatchReader:
         self.held = _HeldView(self._packets)
         self.fileno = self._socket.fileno
         self.flush = self._packets.flush
+        self.payload = self._packets.payload
 
     def know(self, ports: Mapping[int, Port]) -> None:
         """As Reader.know. Raises ValueError for more than 4,096."""
@@ -125,6 +126,14 @@ class BatchReader:
         if len(numbers) > len(self._stamps):
             self._stamps = np.zeros(len(numbers), np.int64)
         n = self._packets.say(numbers, self._stamps, drop=drop, mark=mark)
+        stamps: list[int] = self._stamps[:n].tolist()
+        return stamps
+
+    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+        """As Reader.pass_clean."""
+        n = self._packets.pass_clean(piece, self._stamps, named)
+        if n < 0:
+            return None
         stamps: list[int] = self._stamps[:n].tolist()
         return stamps
 

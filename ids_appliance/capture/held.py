@@ -95,9 +95,19 @@ class Reader(Protocol):
     def flush(self) -> None:
         """Let the kernel know."""
 
+    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+        """Let a judged batch (JudgedBatch.piece) go on if each of its packets was judged, none of
+        them malicious and none with a bit of `named` in its standing; the kernel knows at once.
+
+        Return the timestamps (ns) of those still held; None: nothing was done, it is for whoever
+        looks at packets one by one."""
+
     def connections(self, numbers: U64) -> list[bytes]:
-        """Return the TCP connection of the packet held by each number, as `connection` says it;
-        b"" where there is none."""
+        """Return the TCP connection of each packet that is held, or was let go by `pass_clean`
+        since the last read, as `connection` says it; b"" where there is none."""
+
+    def payload(self, number: int) -> bytes:
+        """Return the bytes (as Held.payload) of such a packet; b"" of others."""
 
     def counters(self) -> dict[str, int]:
         """Return totals by name; queue_received = accepted + dropped + held."""

@@ -149,9 +149,17 @@ class InlineSource:
         """Let the kernel know what was said."""
         self._queue.flush()
 
+    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+        """As Reader.pass_clean."""
+        return self._queue.pass_clean(piece, named=named)
+
     def connections(self, numbers: U64) -> list[bytes]:
-        """Return the TCP connection of each held packet, as capture.held.connection says it."""
+        """As Reader.connections."""
         return self._queue.connections(numbers)
+
+    def payload(self, number: int) -> bytes:
+        """As Reader.payload."""
+        return self._queue.payload(number)
 
     def counters(self) -> dict[str, int]:
         """Return the ring's totals and the queue's; received = accepted + dropped + held."""

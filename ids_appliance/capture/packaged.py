@@ -46,6 +46,15 @@ class PackageReader:
             return None
         return FrameBatch(self._view, self._frames[: self._n])
 
+    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+        """As Reader.pass_clean: never, the package speaks of packets one by one."""
+        return None
+
+    def payload(self, number: int) -> bytes:
+        """As Reader.payload."""
+        one = self.held.get(number)
+        return one.payload if one is not None else b""
+
     def connections(self, numbers: U64) -> list[bytes]:
         """As Reader.connections."""
         there = [self.held.get(number) for number in numbers.tolist()]

@@ -139,7 +139,7 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
     if panicked(Path(config.run_dir)):
         gateway.hold(PANICKED)
     stack.enter_context(gateway)
-    gateway.appliance.gate.on_frames = traffic.count
+    gateway.path.watch(traffic.count)
     log.publish_to(control.publish)
     metrics = Metrics({"version": __version__, "mode": gateway.mode})
     stack.callback(metrics.close)

@@ -113,10 +113,8 @@ class InlineVerdicts:
         """As the appliance; packets that will not be judged have their word now."""
         outcomes = self._appliance.admit(batch, host)
         frames = batch.frames
-        if not len(frames) or frames["number"][0] <= QUEUED:
-            return outcomes
-        others, _, standing = summary(frames, outcomes)
-        if not others and not standing & _WORST:
+        others, _, standing, first = summary(frames, outcomes)
+        if first <= QUEUED or (not others and not standing & _WORST):
             return outcomes
         waiting = outcomes == _WAITING
         named = (frames["standing"] & _WORST) != 0
@@ -128,12 +126,17 @@ class InlineVerdicts:
         return outcomes
 
     def take(self, batch: JudgedBatch) -> None:
-        """As the appliance, which may decide by this batch; then each packet has its word."""
+        """As the appliance, which may decide by this batch; each packet has its word before that
+        where nothing in the batch is wrong: no decision would change it."""
+        if self._passed(batch):
+            self._appliance.take(batch)
+            self._follow_passed(batch)
+            return
         self._appliance.take(batch)
         frames = batch.frames
-        if not len(frames) or frames["number"][0] <= QUEUED:
+        others, malicious, standing, first = summary(frames, batch.outcomes, batch.verdicts)
+        if first <= QUEUED:
             return
-        others, malicious, standing = summary(frames, batch.outcomes, batch.verdicts)
         followed = self.flows is not None and (self.flows.following or bool(standing & _PROVEN))
         if not others and not malicious and not followed and not standing & _SUSPECT:
             self._say(frames["number"])
@@ -146,6 +149,25 @@ class InlineVerdicts:
         else:
             self._let_go(frames)
         self._flush()
+
+    def _passed(self, batch: JudgedBatch) -> bool:
+        """Let a batch go on at once, if that may be; what else it means comes afterwards."""
+        piece = batch.piece
+        if piece is None:
+            return False
+        stamps = self._source.pass_clean(piece, named=_SUSPECT)
+        if stamps is None:
+            return False
+        self.delays.add(stamps, now_ns=self._around.wall_ns())
+        if self._suspects:
+            self._suspects.difference_update(batch.frames["number"].tolist())
+        return True
+
+    def _follow_passed(self, batch: JudgedBatch) -> None:
+        if self.flows is not None:
+            proven = bool((batch.frames["standing"] & _PROVEN).any())
+            if proven or self.flows.following:
+                self._follow(batch, np.zeros(len(batch.frames), np.bool_))
 
     def tick(self) -> None:
         """Decide about what is past its deadline; between batches."""
@@ -248,10 +270,10 @@ class InlineVerdicts:
         keys = self._source.connections(numbers[judged])
         for i, key in zip(judged.tolist(), keys, strict=True):
             if key and (proven[i] or self.flows.follows(key)):
-                one = self._source.held.get(int(numbers[i]))
-                if one is not None:
+                payload = self._source.payload(int(numbers[i]))
+                if payload:
                     self.flows.saw(
-                        one.payload,
+                        payload,
                         batch.senders[i],
                         standing=int(standing[i]),
                         clean=not bad[i],

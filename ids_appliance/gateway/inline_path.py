@@ -21,6 +21,7 @@ from ids_appliance.gateway.inline_log import DropLog
 from ids_appliance.gateway.inline_model import PacketModel
 from ids_appliance.gateway.protection import layout_above, router_macs
 from ids_appliance.gateway.sockets import panicked
+from ids_appliance.types import FrameBatch
 
 if TYPE_CHECKING:
     from ids_appliance.gateway.runtime import Gateway
@@ -35,7 +36,8 @@ class Tapped:
     filtered = True
     """The kernel may keep frames back that the rules do not need."""
 
-    def __init__(self, front: "Appliance | InlineVerdicts") -> None:
+    def __init__(self, gateway: "Gateway", front: "Appliance | InlineVerdicts") -> None:
+        self._gateway = gateway
         self.front = front
         """The pipeline's gate and sink."""
 
@@ -47,6 +49,10 @@ class Tapped:
 
     def tick(self) -> None:
         """Between batches."""
+
+    def watch(self, count: Callable[[FrameBatch], None]) -> None:
+        """Let somebody count every batch."""
+        self._gateway.appliance.gate.on_frames = count
 
     def second(self, now_ns: int) -> None:
         """Once a second; monotonic nanoseconds."""
@@ -71,8 +77,10 @@ class Inlined(Tapped):
     def __init__(self, gateway: "Gateway", source: InlineSource) -> None:
         """Raises BundleError."""
         config, clocks = gateway.config, gateway.clocks
-        self._gateway = gateway
         self._source = source
+        self._gateway = gateway
+        self._uncounted: FrameBatch | None = None
+        self._count: Callable[[FrameBatch], None] = lambda batch: None
         self._look_due_ns = 0
         self._down = False
         self.rule = QueueRule(config.inline.queue, max_clean=config.inline.bypass_flows)
@@ -95,7 +103,7 @@ class Inlined(Tapped):
             model=PacketModel(assemble.bundle(Path(config.model))) if config.model else None,
         )
         source.patience_s = min(source.patience_s, config.inline.deadline_ms / 1000)
-        super().__init__(self.verdicts)
+        super().__init__(gateway, self.verdicts)
 
     def begin(self) -> None:
         """Let packets wait from now on, unless everything of ours has to stay out of the kernel.
@@ -116,12 +124,23 @@ class Inlined(Tapped):
 
     def tick(self) -> None:
         """Look for packets past their deadline, and for flows that come back into the queue."""
+        if self._uncounted is not None:
+            self._count(self._uncounted)
+            self._uncounted = None
         self.verdicts.tick()
         if self.verdicts.doubted:
             doubted, self.verdicts.doubted = self.verdicts.doubted, set()
             flows = self.verdicts.flows
             if flows is not None and (back := flows.doubt(doubted)):
                 self._gateway.kernel.call(lambda: self.rule.judge_again(back))
+
+    def watch(self, count: Callable[[FrameBatch], None]) -> None:
+        """Let somebody count every batch, but after its verdict: its packets wait for that."""
+        self._count = count
+        self._gateway.appliance.gate.on_frames = self._keep
+
+    def _keep(self, batch: FrameBatch) -> None:
+        self._uncounted = batch
 
     def second(self, now_ns: int) -> None:
         """Follow what is enforced; let flows judged clean pass; see that the rule stands."""
@@ -233,7 +252,7 @@ def path_of(gateway: "Gateway") -> Tapped:
     """Return how packets pass the gateway, whose stages stand. Raises BundleError."""
     if isinstance(gateway.live.source, InlineSource):
         return Inlined(gateway, gateway.live.source)
-    return Tapped(gateway.appliance)
+    return Tapped(gateway, gateway.appliance)
 
 
 def _met(gateway: "Gateway") -> Sequence[tuple[str, str]]:

@@ -208,13 +208,14 @@ def test_attributes_of_odd_lengths_and_unknown_kinds_are_passed_over(bed: Bed) -
     assert bed.held.about(int(frame["number"]))[5:] == (0, None)
 
 
-def test_a_connection_has_one_key_both_ways_and_the_same_as_in_python(bed: Bed) -> None:
-    def segment(one: bytes, other: bytes, ports: tuple[int, int], *, six: bool = False) -> bytes:
-        tcp = struct.pack("!HHIIBBHHH", *ports, 1, 2, 0x50, 16, 9, 0, 0)
-        if six:
-            return struct.pack("!IHBB", 6 << 28, 20, 6, 63) + one * 4 + other * 4 + tcp
-        return struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 63, 6, 0) + one + other + tcp
+def segment(one: bytes, other: bytes, ports: tuple[int, int], *, six: bool = False) -> bytes:
+    tcp = struct.pack("!HHIIBBHHH", *ports, 1, 2, 0x50, 16, 9, 0, 0)
+    if six:
+        return struct.pack("!IHBB", 6 << 28, 20, 6, 63) + one * 4 + other * 4 + tcp
+    return struct.pack("!BBHHHBBH", 0x45, 0, 40, 1, 0, 63, 6, 0) + one + other + tcp
 
+
+def test_a_connection_has_one_key_both_ways_and_the_same_as_in_python(bed: Bed) -> None:
     one, other = b"\1\2\3\4", b"\1\2\3\5"
     sent = [
         segment(one, other, (9, 1)),
@@ -237,12 +238,64 @@ def test_a_connection_has_one_key_both_ways_and_the_same_as_in_python(bed: Bed) 
 def test_a_batch_is_summed_up() -> None:
     frames = np.zeros(4, FRAME)
     frames["standing"] = [0, 8, 0, 16]
+    frames["number"][0] = 7
     outcomes = np.array([0, 6, 7, 0], np.uint8)
     verdicts = np.array([1, 1, 1, 0], np.uint8)
-    assert summary(frames, outcomes, verdicts) == (1, 1, 24)
-    assert summary(frames[::2], outcomes[::2]) == (1, 0, 0)
+    assert summary(frames, outcomes, verdicts) == (1, 1, 24, 7)
+    assert summary(frames[2:], outcomes[2:]) == (1, 0, 16, 0)
+    assert summary(frames[:0], outcomes[:0]) == (0, 0, 0, 0)
     with pytest.raises(ValueError, match="one length"):
         summary(frames, outcomes[:3])
+
+
+def piece(frames, *, outcomes=0, verdicts=0) -> bytes:
+    """A judged batch as ext/judged.pxd has it."""
+    n = len(frames)
+    columns = [np.full(n, what, np.uint8) for what in (outcomes, verdicts, 0)]
+    between = bytes(n * (8 + 8 + 28))  # probabilities, cells, senders
+    outer = b"".join(column.tobytes() for column in columns)
+    return struct.pack("=Q", n) + frames.tobytes() + between + outer
+
+
+SUSPECT = 8
+
+
+def test_a_batch_without_fault_goes_on_at_once_and_its_bytes_stay(bed: Bed) -> None:
+    sent = [segment(b"\1\1\1\1", b"\2\2\2\2", (n, 80)) for n in (1, 2, 3)]
+    frames = bed.read(*(message(QUEUE, one, id=n, indev=3) for n, one in enumerate(sent)))
+    stamps = np.zeros(MOST, np.int64)
+    assert bed.say(frames["number"][:1]) == 1
+    assert bed.held.pass_clean(piece(frames), stamps, SUSPECT) == 2, "one had its word"
+    assert stamps[:2].tolist() == frames["timestamp_ns"][1:].tolist()
+    assert bed.heard() == [("batch", 2, 1, None)] and len(bed.held) == 0
+    assert bed.held.accepted == bed.held.received == 3
+    assert [bed.held.payload(n) for n in frames["number"].tolist()] == [one[:COPY] for one in sent]
+    assert bed.held.connections(frames["number"]) == [connection(one)[0] for one in sent]
+    assert bed.held.about(int(frames["number"][1])) is None, "it is not held any more"
+    assert bed.held.pass_clean(piece(frames), stamps, SUSPECT) == 0 and bed.heard() == []
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [{"verdicts": [0, 1, 0]}, {"outcomes": [0, 0, 3]}, {"standing": SUSPECT}, {"number": FIRST}],
+)
+def test_a_batch_with_anything_wrong_is_left_alone(bed: Bed, spoil: dict) -> None:
+    bed.hold(1, 2, 3)
+    frames = np.zeros(3, FRAME)
+    frames["number"] = bed.held.numbers()
+    for name in spoil.keys() & {"standing", "number"}:
+        frames[name][1] = spoil.pop(name)
+    assert bed.held.pass_clean(piece(frames, **spoil), np.zeros(MOST, np.int64), SUSPECT) == -1
+    assert len(bed.held) == 3 and bed.heard() == []
+
+
+def test_a_batch_that_is_none_is_refused(bed: Bed) -> None:
+    good, stamps = piece(np.zeros(2, FRAME)), np.zeros(MOST, np.int64)
+    for wrong in (b"", good[:7], good[:-1], struct.pack("=Q", 2**63) + good[8:]):
+        with pytest.raises(ValueError, match="longer"):
+            bed.held.pass_clean(wrong, stamps, 0)
+    with pytest.raises(ValueError, match="a place for each"):
+        bed.held.pass_clean(good, stamps[:1], 0)
 
 
 @pytest.mark.parametrize(
