@@ -13,7 +13,12 @@
 #  e) A batch in which nothing is wrong is answered in one call, before anybody else looks at it: where
 #     packets come singly, what is done before the answer is what each of them waits. Its bytes stay
 #     until the next read.
-#  f) nfqueue_message.pxd says what a message is; of another sender than the kernel none is read.
+#  f) With a thread of its own (`serve`), that one reads and answers, without Python's lock, and the
+#     caller takes frames and says words: nearly all that a packet costs is to get it from the kernel
+#     and to give it back, and so many queues can be served on as many processors by one who judges.
+#     A lock covers slots, lists and words; system calls are made outside of it. A slot whose word is
+#     sent is used again only after the next `take`, so that its bytes stay as long as without.
+#  g) nfqueue_message.pxd says what a message is; of another sender than the kernel none is read.
 
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -37,9 +42,26 @@ cdef extern from *:
     #endif
     #include <errno.h>
     #include <linux/netlink.h>
+    #include <poll.h>
+    #include <pthread.h>
     #include <string.h>
     #include <sys/socket.h>
+    #include <unistd.h>
     """
+    ctypedef struct Mutex "pthread_mutex_t":
+        pass
+    int pthread_mutex_init(Mutex *, const void *) nogil
+    int pthread_mutex_destroy(Mutex *) nogil
+    int pthread_mutex_lock(Mutex *) nogil
+    int pthread_mutex_unlock(Mutex *) nogil
+    ctypedef struct Awaited "struct pollfd":
+        int fd
+        short events
+        short revents
+    int poll(Awaited *, unsigned long, int) nogil
+    ssize_t read(int, void *, size_t) nogil
+    ssize_t write(int, const void *, size_t) nogil
+    short POLLIN
     ctypedef struct Vector "struct iovec":
         void *iov_base
         size_t iov_len
@@ -105,6 +127,7 @@ cdef struct Slot:
     uint8_t lifted                  # offset in the packet of the TTL that has one more; 0 none
     uint8_t word                    # W_*
     uint8_t remark                  # `wanted` is to be set
+    uint8_t shown                   # its frame was handed over
     int32_t before                  # neighbours in the order of arrival, NOBODY at the ends
     int32_t behind
 
@@ -166,7 +189,7 @@ cdef class HeldPackets:
     fd: a netlink socket bound to the queue; it stays the caller's, who keeps it open longer than
     this is used. queue: its number. copy_bytes: what the kernel was told to copy of each packet.
     length: packets it holds at most. first: numbers are above it. Raises ValueError. For one
-    thread.
+    thread; another one may run `serve`.
     """
 
     cdef int fd
@@ -192,6 +215,18 @@ cdef class HeldPackets:
     cdef Vector *vectors
     cdef Address *senders
     cdef uint8_t outbox[CHUNK]
+    cdef Mutex lock                 # held wherever both threads may be; free of cost with one
+    cdef bint threaded
+    cdef bint quitting
+    cdef bint starving              # the thread reads no more until a slot is free
+    cdef int work_fd                # eventfd: there is something to send, or to end
+    cdef int tell_fd                # eventfd: there are frames
+    cdef int failed                 # errno that ended the thread
+    cdef Frame *ready               # n_slots, a ring: read by the thread, not taken yet
+    cdef uint32_t ready_at
+    cdef uint32_t n_ready
+    cdef int32_t *left              # slots whose word is sent since the last `take`
+    cdef uint32_t n_left
     cdef readonly uint64_t received
     cdef readonly uint64_t accepted
     cdef readonly uint64_t dropped
@@ -213,6 +248,8 @@ cdef class HeldPackets:
             raise ValueError(f"most must lie in 1 .. {MOST}")
         if not 1 <= length <= MAX_SLOTS - MOST:
             raise ValueError(f"length must lie in 1 .. {MAX_SLOTS - MOST}")
+        pthread_mutex_init(&self.lock, NULL)
+        self.work_fd = self.tell_fd = -1
         self.fd = fd
         self.queue = queue
         self.copy_bytes = copy_bytes
@@ -246,6 +283,9 @@ cdef class HeldPackets:
             self.messages[i].msg_hdr.msg_name = &self.senders[i]
 
     def __dealloc__(self):
+        pthread_mutex_destroy(&self.lock)
+        free(self.ready)
+        free(self.left)
         free(self.slots)
         free(self.data)
         free(self.spare)
@@ -287,9 +327,11 @@ cdef class HeldPackets:
         except BaseException:
             free(found)
             raise
+        pthread_mutex_lock(&self.lock)
         free(self.ports)
         self.ports = found
         self.n_ports = i
+        pthread_mutex_unlock(&self.lock)
 
     # Packets in --------------------------------------------------------------------------------
 
@@ -329,10 +371,8 @@ cdef class HeldPackets:
             if got < 0:
                 error = errno
             for i in range(got):
-                if self.messages[i].msg_hdr.msg_namelen >= sizeof(Address):
-                    if self.senders[i].nl_pid != 0:
-                        self.malformed += 1
-                        continue
+                if self._foreign(i):
+                    continue
                 n[0] += self._parse(
                     self.inbox + <size_t>i * self.buffer_bytes, self.messages[i].msg_len,
                     &frames[n[0]], now_ns, bridged
@@ -354,11 +394,161 @@ cdef class HeldPackets:
         cdef Py_ssize_t n = 0
         if frames.shape[0] < 1:
             raise ValueError("frames needs a place")
-        if message.shape[0] and self.n_spare:
+        if message.shape[0] and self.n_spare:  # before `serve` begins
             n = self._parse(
                 &message[0], <uint32_t>message.shape[0], &frames[0], now_ns, &bridged
             )
         return n, bridged
+
+    # With a thread of its own --------------------------------------------------------------------
+
+    def begin(self, int work_fd, int tell_fd):
+        """Prepare for `serve` in another thread, which then reads and answers. work_fd, tell_fd:
+        eventfds that stay the caller's; the latter can be read as long as there are frames."""
+        if self.ready == NULL:
+            self.ready = <Frame *>malloc(self.n_slots * sizeof(Frame))
+            self.left = <int32_t *>malloc(self.n_slots * sizeof(int32_t))
+            if self.ready == NULL or self.left == NULL:
+                raise MemoryError(f"{self.n_slots} packets")
+        self.work_fd, self.tell_fd = work_fd, tell_fd
+        self.quitting = False
+        self.threaded = True
+
+    def serve(self):
+        """Read and answer until `end`."""
+        with nogil:
+            self._serve()
+
+    def end(self):
+        """Let `serve` return soon, what was said until now sent."""
+        self.quitting = True
+        self._signal(self.work_fd)
+
+    def alone(self):
+        """Go on without a thread, whose `serve` has returned."""
+        pthread_mutex_lock(&self.lock)
+        self._take_back()
+        self.threaded = False
+        pthread_mutex_unlock(&self.lock)
+
+    def take(self, frames, int64_t now_ns):
+        """Return (frames written, some were met at a bridge) of what the thread has read; as
+        `read`. Raises OSError: the thread has ended by itself."""
+        cdef Py_buffer places
+        cdef Frame *to
+        cdef Slot *s
+        cdef uint32_t n = 0, i
+        cdef uint64_t token
+        cdef bint bridged = False
+        cdef Py_ssize_t room = _piece(frames, &places, sizeof(Frame), PyBUF_WRITABLE)
+        try:
+            to = <Frame *>places.buf
+            pthread_mutex_lock(&self.lock)
+            self._take_back()
+            while n < room and self.n_ready:
+                to[n] = self.ready[self.ready_at]
+                s = self._seen(to[n].number)
+                s.shown = True
+                self.ready_at += 1
+                if self.ready_at == self.n_slots:
+                    self.ready_at = 0
+                self.n_ready -= 1
+                if to[n].timestamp_ns == 0:
+                    to[n].timestamp_ns = now_ns
+                    s.stamp_ns = now_ns
+                n += 1
+            if self.n_ready == 0 and not self.failed:
+                read(self.tell_fd, &token, 8)
+            for i in range(self.n_ports):
+                bridged |= self.ports[i].bridged
+            pthread_mutex_unlock(&self.lock)
+        finally:
+            PyBuffer_Release(&places)
+        if n == 0 and self.failed:
+            raise OSError(self.failed, f"packet queue: {strerror(self.failed).decode()}")
+        return n, bridged
+
+    cdef void _take_back(self) noexcept nogil:
+        # What was let go before the present batch is free again.
+        memcpy(self.spare + self.n_spare, self.left, self.n_left * sizeof(int32_t))
+        self.n_spare += self.n_left
+        self.n_left = 0
+        if self.starving and self.n_spare:
+            self.starving = False
+            self._signal(self.work_fd)
+
+    cdef void _signal(self, int fd) noexcept nogil:
+        cdef uint64_t one = 1
+        write(fd, &one, 8)
+
+    cdef void _serve(self) noexcept nogil:
+        cdef Awaited awaited[2]
+        cdef uint64_t token
+        cdef uint32_t room, size, bridged = 0
+        cdef int got, i, error, n
+        cdef bint more, quitting
+        while True:
+            # The order: what `end` comes after is sent still.
+            quitting = self.quitting
+            more = True
+            while more:
+                pthread_mutex_lock(&self.lock)
+                size = self._gather()
+                more = self.n_said > 0
+                pthread_mutex_unlock(&self.lock)
+                if size:
+                    self._send(size)
+            if quitting:
+                return
+            pthread_mutex_lock(&self.lock)
+            room = min(self.most, self.n_spare)
+            self.starving = room == 0
+            pthread_mutex_unlock(&self.lock)
+            awaited[0].fd = self.work_fd
+            awaited[1].fd = self.fd if room else -1
+            for i in range(2):
+                awaited[i].events = POLLIN
+                awaited[i].revents = 0
+            if poll(awaited, 2, -1) < 0:
+                continue  # a signal
+            if awaited[0].revents:
+                read(self.work_fd, &token, 8)
+            if not awaited[1].revents:
+                continue
+            for i in range(<int>room):
+                self.messages[i].msg_hdr.msg_namelen = sizeof(Address)
+            got = recvmmsg(self.fd, self.messages, room, MSG_DONTWAIT, NULL)
+            if got < 0:
+                error = errno
+                if error == ENOBUFS:
+                    self.lost_messages += 1
+                elif error != EINTR and error != EAGAIN:
+                    pthread_mutex_lock(&self.lock)
+                    self.failed = error
+                    self._signal(self.tell_fd)
+                    pthread_mutex_unlock(&self.lock)
+                    return
+                continue
+            pthread_mutex_lock(&self.lock)
+            n = 0
+            for i in range(got):
+                if self._foreign(i):
+                    continue
+                n += self._parse(
+                    self.inbox + <size_t>i * self.buffer_bytes, self.messages[i].msg_len,
+                    &self.ready[(self.ready_at + self.n_ready + n) % self.n_slots], 0, &bridged
+                )
+            self.n_ready += n
+            if n:
+                self._signal(self.tell_fd)
+            pthread_mutex_unlock(&self.lock)
+
+    cdef bint _foreign(self, int i) noexcept nogil:
+        # Whether a message is of another sender than the kernel.
+        if self.messages[i].msg_hdr.msg_namelen < sizeof(Address) or self.senders[i].nl_pid == 0:
+            return False
+        self.malformed += 1
+        return True
 
     cdef int _parse(
         self, const uint8_t *m, uint32_t size, Frame *f, int64_t now_ns, uint32_t *bridged
@@ -399,6 +589,7 @@ cdef class HeldPackets:
         if p.hw != NULL:
             memcpy(s.hw, p.hw, 8)
             s.has_hw = True
+        s.shown = not self.threaded
         s.before = self.newest
         s.behind = NOBODY
         if self.newest == NOBODY:
@@ -486,19 +677,40 @@ cdef class HeldPackets:
         return &self.slots[place]
 
     def __len__(self):
-        return self.n_slots - self.n_spare - self.n_said
+        return self.n_slots - self.n_spare - self.n_left - self.n_said
 
     def __contains__(self, uint64_t number):
         return self._find(number) != NULL
 
     def numbers(self):
         """Return the numbers of held packets, the oldest first."""
-        cdef int32_t place = self.oldest
+        return self._numbers(2**63 - 1, True)
+
+    def overdue(self, int64_t before_ns):
+        """Return the numbers of the oldest packets that are shown and held, up to the first one
+        that has come later than `before_ns`."""
+        return self._numbers(before_ns, False)
+
+    def books(self):
+        """Return (received, accepted, dropped, held) of one instant: the first is the others'
+        sum."""
+        pthread_mutex_lock(&self.lock)
+        found = self.received, self.accepted, self.dropped, len(self)
+        pthread_mutex_unlock(&self.lock)
+        return found
+
+    cdef list _numbers(self, int64_t before_ns, bint unshown):
+        cdef int32_t place
         found = []
+        pthread_mutex_lock(&self.lock)
+        place = self.oldest
         while place != NOBODY:
             if self.slots[place].word == W_NONE:
+                if self.slots[place].stamp_ns > before_ns or not (self.slots[place].shown or unshown):
+                    break
                 found.append(self.slots[place].number)
             place = self.slots[place].behind
+        pthread_mutex_unlock(&self.lock)
         return found
 
     def about(self, uint64_t number):
@@ -596,6 +808,7 @@ cdef class HeldPackets:
         if remark:
             wanted = mark
         with nogil:
+            pthread_mutex_lock(&self.lock)
             for i in range(count):
                 s = self._find(numbers[i])
                 if s == NULL:
@@ -605,11 +818,12 @@ cdef class HeldPackets:
                 s.wanted = wanted
                 stamps[n] = s.stamp_ns
                 n += 1
-        self.n_said += <uint32_t>n
-        if drop:
-            self.dropped += n
-        else:
-            self.accepted += n
+            self.n_said += <uint32_t>n
+            if drop:
+                self.dropped += n
+            else:
+                self.accepted += n
+            pthread_mutex_unlock(&self.lock)
         return n
 
     def pass_clean(self, piece, int64_t[::1] stamps, uint8_t named):
@@ -642,6 +856,7 @@ cdef class HeldPackets:
                 ):
                     return -1
             with nogil:
+                pthread_mutex_lock(&self.lock)
                 for i in range(count):
                     s = self._find(j.frames[i].number)
                     if s == NULL:
@@ -651,8 +866,8 @@ cdef class HeldPackets:
                     n += 1
                 self.n_said += <uint32_t>n
                 self.accepted += n
-                if self.n_said:
-                    self._flush()
+                pthread_mutex_unlock(&self.lock)
+                self._flush()
         finally:
             PyBuffer_Release(&given)
         return n
@@ -665,6 +880,18 @@ cdef class HeldPackets:
                 self._flush()
 
     cdef void _flush(self) noexcept nogil:
+        cdef uint32_t size
+        if self.n_said == 0:
+            return
+        if self.threaded:
+            self._signal(self.work_fd)
+            return
+        size = self._gather()
+        if size:
+            self._send(size)
+
+    cdef uint32_t _gather(self) noexcept nogil:
+        # Writes what was said into the outbox; returns how much of it is not sent yet.
         cdef int32_t place = self.oldest, next, run
         cdef uint32_t size = 0, together
         cdef Slot *s
@@ -690,8 +917,7 @@ cdef class HeldPackets:
                 continue
             size = self._write(size, &self.slots[place], False)
             place = self._leave(place)
-        if size:
-            self._send(size)
+        return size
 
     cdef bint _alike(self, Slot *one, Slot *other) noexcept nogil:
         return (
@@ -710,8 +936,12 @@ cdef class HeldPackets:
             self.newest = s.before
         else:
             self.slots[behind].before = s.before
-        self.spare[self.n_spare] = place
-        self.n_spare += 1
+        if self.threaded:
+            self.left[self.n_left] = place
+            self.n_left += 1
+        else:
+            self.spare[self.n_spare] = place
+            self.n_spare += 1
         self.n_said -= 1
         return behind
 

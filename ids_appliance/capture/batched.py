@@ -72,10 +72,12 @@ class _HeldView(Mapping[int, Held]):
 
 class BatchReader:
     """A `held.Reader`. clock_ns: nanoseconds since the epoch, where the kernel gives a packet no
-    time. Raises InlineError in one line: another process has the queue, the kernel has none;
-    PermissionMissing."""
+    time. first: its packets' numbers are above it. Raises InlineError in one line: another process
+    has the queue, the kernel has none; PermissionMissing."""
 
-    def __init__(self, options: QueueOptions, *, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, options: QueueOptions, *, clock_ns: Callable[[], int], first: int = QUEUED
+    ) -> None:
         self.options = options
         self._clock_ns = clock_ns
         self._frames = np.zeros(BATCH, FRAME)
@@ -90,13 +92,17 @@ class BatchReader:
             copy_bytes=options.copy_bytes,
             length=options.length,
             most=BATCH,
-            first=QUEUED,
+            first=first,
         )
         self._data = np.frombuffer(memoryview(self._packets), np.uint8)
         self.held = _HeldView(self._packets)
-        self.fileno = self._socket.fileno
         self.flush = self._packets.flush
         self.payload = self._packets.payload
+        self.overdue = self._packets.overdue
+
+    def fileno(self) -> int:
+        """As Reader.fileno."""
+        return self._socket.fileno()
 
     def know(self, ports: Mapping[int, Port]) -> None:
         """As Reader.know. Raises ValueError for more than 4,096."""
@@ -148,17 +154,21 @@ class BatchReader:
         packets = self._packets
         if self._socket.fileno() >= 0:
             self._last = kernel_counts(self.options.number)
+        received, accepted, dropped, held = packets.books()
         return self._last | {
             "queue_lost_messages": packets.lost_messages,
             "queue_malformed": packets.malformed,
             "queue_refused": packets.refused,
             "queue_unanswered": packets.unsent,
-            "queue_received": packets.received,
-            "queue_accepted": packets.accepted,
-            "queue_dropped": packets.dropped,
-            "queue_held": len(packets),
+            "queue_received": received,
+            "queue_accepted": accepted,
+            "queue_dropped": dropped,
+            "queue_held": held,
             "queue_untimed": packets.untimed,
         }
+
+    def calm(self) -> None:
+        """As Reader.calm: nobody else reads it."""
 
     def close(self) -> None:
         """As Reader.close."""

@@ -10,6 +10,7 @@ QUEUED: Final = 1 << 62
 """Numbers of queued packets begin above it: a ring's are below."""
 BATCH: Final = 128
 """Packets in one batch: what comes behind them waits that long for its verdict."""
+MOST_QUEUES: Final = 8
 _TCP: Final = 6
 
 
@@ -66,7 +67,8 @@ def connection(payload: bytes) -> tuple[bytes, int, int]:
 
 
 class Reader(Protocol):
-    """One bound queue. Implementations: batched.BatchReader, packaged.PackageReader.
+    """One bound queue. Implementations: batched.BatchReader, packaged.PackageReader; several in
+    one: queues.Queues.
 
     The contract, tested for each: a packet is shown once and held until its word; a word about
     one that is not held is passed over; words reach the kernel with the next `flush`, packets
@@ -105,6 +107,13 @@ class Reader(Protocol):
     def connections(self, numbers: U64) -> list[bytes]:
         """Return the TCP connection of each packet that is held, or was let go by `pass_clean`
         since the last read, as `connection` says it; b"" where there is none."""
+
+    def overdue(self, before_ns: int) -> list[int]:
+        """Return the numbers of the oldest packets that were shown and are held, up to the first
+        that has come later (in ns since the epoch)."""
+
+    def calm(self) -> None:
+        """From now on read in nobody's thread but the caller's: it is about to end."""
 
     def payload(self, number: int) -> bytes:
         """Return the bytes (as Held.payload) of such a packet; b"" of others."""

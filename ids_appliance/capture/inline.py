@@ -17,6 +17,7 @@ from ids_appliance.capture.held import QUEUED, Held, Port, Reader
 from ids_appliance.capture.netlink import Link
 from ids_appliance.capture.nfqueue import QueueOptions
 from ids_appliance.capture.packaged import PackageReader
+from ids_appliance.capture.queues import Queues
 from ids_appliance.capture.ring import LINKTYPES, RingSource
 from ids_appliance.types import U64, FrameBatch
 
@@ -47,10 +48,15 @@ class InlineSource:
         self._clock_ns = clock_ns
         self._timeout_s = timeout_s
         self._closed = False
-        made = BatchReader if options.reader == "batch" else PackageReader
-        self._queue: Reader = made(options, clock_ns=clock_ns)
+        self._queue: Reader
+        if options.queues > 1:
+            self._queue = Queues(options, clock_ns=clock_ns)
+        else:
+            made = BatchReader if options.reader == "batch" else PackageReader
+            self._queue = made(options, clock_ns=clock_ns)
         self.held: Mapping[int, Held] = self._queue.held
-        """By the number of their frame, the oldest first."""
+        """By the number of their frame, those of a queue the oldest first."""
+        self.overdue = self._queue.overdue
 
     # What the ring's user asks of it -----------------------------------------------------------
 
@@ -167,6 +173,7 @@ class InlineSource:
 
     def drain(self, most: int = 1 << 16) -> None:
         """Accept what is held and what still waits in the queue: nothing new comes any more."""
+        self._queue.calm()
         self.verdict(list(self.held))
         while most > 0:
             batch = self._queue.read()

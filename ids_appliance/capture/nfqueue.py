@@ -48,6 +48,8 @@ class QueueOptions:
     """Room of the socket; a packet takes about 1 KB of it."""
     reader: Literal["batch", "package"] = "batch"
     """Who reads it: our own code, many packets a call, or the package, packet by packet."""
+    queues: int = 1
+    """How many, from `number` on; the kernel spreads packets over them by both their addresses."""
 
 
 class PacketQueue:

@@ -19,9 +19,12 @@ assert _RECORD.size == FRAME.itemsize
 
 class PackageReader:
     """A `held.Reader`. clock_ns: nanoseconds since the epoch, where the kernel gives a packet no
-    time. Raises what PacketQueue raises."""
+    time. first: its packets' numbers are above it. Raises what PacketQueue raises."""
 
-    def __init__(self, options: QueueOptions, *, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, options: QueueOptions, *, clock_ns: Callable[[], int], first: int = QUEUED
+    ) -> None:
+        self._first = first
         self.held: dict[int, Held] = {}
         self._clock_ns = clock_ns
         self._data = bytearray(_ROOM)
@@ -83,6 +86,18 @@ class PackageReader:
             self._accepted += len(stamps)
         return stamps
 
+    def overdue(self, before_ns: int) -> list[int]:
+        """As Reader.overdue."""
+        found = []
+        for number, one in self.held.items():  # the oldest first
+            if one.timestamp_ns > before_ns:
+                break
+            found.append(number)
+        return found
+
+    def calm(self) -> None:
+        """As Reader.calm: nobody else reads it."""
+
     def flush(self) -> None:
         """The package has told the kernel already."""
 
@@ -107,7 +122,7 @@ class PackageReader:
         else:
             timestamp_ns = self._clock_ns()
             self._untimed += 1
-        number = QUEUED + self._received
+        number = self._first + self._received
         port = self._ports.get(packet.indev)
         incoming = port is not None
         if port is None:

@@ -15,6 +15,10 @@ class Inline(Section, frozen=True, forbid_unknown_fields=True):
     the gateway itself, what is bridged) is watched as ever."""
     queue: Annotated[int, Meta(ge=0, le=65_535)] = 7447
     """Number of the kernel's queue; no other program may have it."""
+    queues: Annotated[int, Meta(ge=1, le=8)] = 1
+    """Further queues follow that number: the kernel spreads packets over so many of them by both
+    their addresses, each is read and answered by a thread of its own, and one judges them all. More
+    than one costs each packet time, and pays only with processors to spare."""
     reader: Literal["batch", "package"] = "batch"
     """Who reads the queue: our own code, as many packets a call as wait, or the package
     NetfilterQueue, packet by packet."""
@@ -25,7 +29,8 @@ class Inline(Section, frozen=True, forbid_unknown_fields=True):
     copy_bytes: Annotated[int, Meta(ge=128, le=4_016)] = 256
     """What is read of each packet, from its IP header on."""
     length: Annotated[int, Meta(ge=16, le=65_536)] = 1_024
-    """Packets held at a time: so many are lost at most where the gateway is killed."""
+    """Packets held at a time, in each queue: so many are lost at most where the gateway is
+    killed."""
     fail_open: bool = True
     """A full queue lets packets pass unjudged, counted; else it drops them."""
     deadline_ms: Annotated[float, Meta(ge=1, le=10_000)] = 50.0

@@ -9,13 +9,27 @@ from ids_appliance.config import Config
 from ids_appliance.config.priorities import rate
 from ids_appliance.config_file import paper, texts
 
+MOST_NUMBERS = 65_536
+"""Queues of a kernel's network namespace, 0 .. 65535."""
+
 
 def contradictions(config: Config) -> list[str]:
     """Return what is wrong with a configuration although every value has its type and range.
 
     Looks at the machine for one thing only: whether `group` exists.
     """
-    checks = (_top, _texts, _trigger, _window, _policy, _enforce, _tc, _notices, _classifier)
+    checks = (
+        _top,
+        _texts,
+        _trigger,
+        _window,
+        _policy,
+        _enforce,
+        _tc,
+        _inline,
+        _notices,
+        _classifier,
+    )
     return [line for check in checks for line in check(config)]
 
 
@@ -145,6 +159,15 @@ def _tc(config: Config) -> Iterator[str]:
             rate(text)
         except ValueError as error:
             yield f"tc.rates.{name}: {error}"
+
+
+def _inline(config: Config) -> Iterator[str]:
+    inline = config.inline
+    if inline.queue + inline.queues > MOST_NUMBERS:
+        yield (
+            f"inline.queues = {inline.queues}: from {inline.queue} on there are only "
+            f"{MOST_NUMBERS - inline.queue} queues; set inline.queue lower"
+        )
 
 
 def _notices(config: Config) -> Iterator[str]:

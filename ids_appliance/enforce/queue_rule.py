@@ -1,4 +1,4 @@
-"""Protected interfaces and a queue's number in, the kernel's rule that holds packets for it out.
+"""Protected interfaces and queues' numbers in, the kernel's rule that holds packets for them out.
 
 One table of our own, `inet ids_inline`: whatever is routed from or to a protected interface waits
 in the queue for its verdict, flows judged clean pass beside it (docs/inline.md). Others' chains and
@@ -8,6 +8,10 @@ The queue statement is nft's own where the kernel has it. Else the same target o
 into our chain by the message that iptables-nft would send (NFTA_TARGET_*,
 linux/netfilter/nf_tables_compat.h; struct xt_NFQ_info_v3, linux/netfilter/xt_NFQUEUE.h); the nft
 language has no words for it. Both with `bypass`: while nobody reads the queue, packets pass.
+
+Whoever takes a chain off its hook makes the kernel drop every packet that waits in any queue of the
+namespace (nf_queue_nf_hook_drop, net/netfilter/core.c). So the table is not made anew where it
+stands, and `let_pass` comes before `remove`: what waits has its verdict between the two.
 """
 
 import re
@@ -43,14 +47,17 @@ _BYPASS: Final = 1
 class QueueRule:
     """The table of one gateway. Not safe for use by several threads at a time."""
 
-    def __init__(self, queue: int, *, max_clean: int) -> None:
-        """max_clean: flows of each family that may pass beside the queue at a time."""
+    def __init__(self, queue: int, *, max_clean: int, queues: int = 1) -> None:
+        """max_clean: flows of each family that may pass beside the queue at a time. queues: over
+        so many, from `queue` on, packets are spread by both their addresses, in either order."""
         self._queue = queue
+        self._queues = queues
         self._max_clean = max_clean
         self._nft = Nft()
         self.kind: Kind = "nft"
         """What holds the packets; known once it is installed."""
         self.installed = False
+        self._passing = False
         self._before = {"queued": 0, "clean": 0}
         self._totals = {"forward_queued": 0, "forward_clean": 0}
 
@@ -62,22 +69,40 @@ class QueueRule:
         or the kernel has no such rule; PermissionMissing.
         """
         self._refuse_others()
+        names = [*dict.fromkeys((*interfaces, *above))]
+        if self.installed and not self._passing and self.stands():
+            self._rename(names)
+            return
         self._add_up()
         self.kind = self._probe()
-        text = self._text([*dict.fromkeys((*interfaces, *above))])
+        text = self._text(names)
         try:
             self._nft.run(_removed() + text)
             if self.kind == "xt":
-                add_target(TABLE, "to_queue", queue=self._queue)
+                add_target(TABLE, "to_queue", queue=self._queue, queues=self._queues)
         except (NftError, OSError) as error:
             self._nft.run(_removed())
             raise InlineError(f"the rule for queue {self._queue} cannot be set: {error}") from error
         self.installed = True
+        self._passing = False
+
+    def let_pass(self) -> None:
+        """Let packets pass without verdict; those that wait already go on waiting for theirs.
+
+        What counts and what names us stays until `remove`."""
+        self._passing = True
+        if self.installed:
+            self._nft.run(f"flush chain inet {TABLE} to_queue")
+
+    @property
+    def passing(self) -> bool:
+        """It is there, and nothing comes into the queue any more."""
+        return self.installed and self._passing
 
     def remove(self) -> bool:
-        """Let packets pass without verdict; return whether there was a rule of ours."""
+        """Remove it; return whether there was a rule of ours. What waits still is lost."""
         self._add_up()
-        self.installed = False
+        self.installed = self._passing = False
         return remove(self._nft)
 
     def stands(self) -> bool:
@@ -135,6 +160,12 @@ class QueueRule:
                 f"another gateway (pid {owner.pid}) holds the table {TABLE}: stop it first"
             )
 
+    def _rename(self, names: Sequence[str]) -> None:
+        """Let the rule that stands hold for these interfaces from now on."""
+        elements = ", ".join(quoted(name) for name in names)
+        more = f"add element inet {TABLE} owner {{ {elements} }}\n" if names else ""
+        self._nft.run(f"flush set inet {TABLE} owner\n{more}")
+
     def _there(self) -> bool:
         tables = self._nft.run("list tables inet").split()
         return TABLE in tables
@@ -149,7 +180,8 @@ class QueueRule:
 
     @property
     def _statement(self) -> str:
-        return f"queue flags bypass to {self._queue}"
+        last = f"-{self._queue + self._queues - 1}" if self._queues > 1 else ""
+        return f"queue flags bypass to {self._queue}{last}"
 
     def _text(self, names: Sequence[str]) -> str:
         owner = this_process(SCHEMA).text()

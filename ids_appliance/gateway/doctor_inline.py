@@ -45,7 +45,8 @@ def inline(config: Config) -> Iterator[Finding]:
     except EnforceError as error:
         yield Finding("inline", "fail", f"its rule could not be looked at: {error}", "see nftables")
         return
-    yield _queue(settings.queue, settings.length, there, owner)
+    for number in range(settings.queue, settings.queue + settings.queues):
+        yield _queue(number, settings.length, there, owner)
 
 
 def _rule() -> tuple[bool, Owner | None]:

@@ -171,15 +171,7 @@ class InlineVerdicts:
 
     def tick(self) -> None:
         """Decide about what is past its deadline; between batches."""
-        held = self._source.held
-        if not held:
-            return
-        latest = self._around.wall_ns() - self._deadline_ns
-        late = []
-        for number, one in held.items():  # the oldest first
-            if one.timestamp_ns > latest:
-                break
-            late.append(number)
+        late = self._source.overdue(self._around.wall_ns() - self._deadline_ns)
         for number in late:
             self._late(number)
         if late:

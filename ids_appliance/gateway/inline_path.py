@@ -83,7 +83,11 @@ class Inlined(Tapped):
         self._count: Callable[[FrameBatch], None] = lambda batch: None
         self._look_due_ns = 0
         self._down = False
-        self.rule = QueueRule(config.inline.queue, max_clean=config.inline.bypass_flows)
+        self.rule = QueueRule(
+            config.inline.queue,
+            max_clean=config.inline.bypass_flows,
+            queues=config.inline.queues,
+        )
         self.verdicts = InlineVerdicts(
             config,
             gateway.appliance,
@@ -111,16 +115,22 @@ class Inlined(Tapped):
         Raises InlineError, PermissionMissing."""
         if not self._out():
             self._install()
-            self._say(f"inline: routed packets wait in queue {self._gateway.config.inline.queue}")
+            inline = self._gateway.config.inline
+            more = f" and {inline.queues - 1} more" if inline.queues > 1 else ""
+            self._say(f"inline: routed packets wait in queue {inline.queue}{more}")
 
     def end(self) -> None:
         """Let packets pass beside us, then those that wait still; safe to call twice."""
+        try:
+            self.rule.let_pass()
+        except EnforceError:  # somebody has removed it: nothing comes
+            pass
+        self._source.drain()
         if self.rule.installed:
             try:
                 self.rule.remove()
             except EnforceError as error:
                 self._say(f"the inline rule is left ({error}); it lets packets pass", bad=True)
-        self._source.drain()
 
     def tick(self) -> None:
         """Look for packets past their deadline, and for flows that come back into the queue."""
@@ -146,8 +156,10 @@ class Inlined(Tapped):
         """Follow what is enforced; let flows judged clean pass; see that the rule stands."""
         self.verdicts.refresh()
         out = self._out()
-        if out != (not self.rule.installed) and not self._down:
-            self._order(self._withdraw if out else self._install)
+        if out and self.rule.installed:
+            self._order(self._withdraw)
+        elif not out and (self.rule.passing or not self.rule.installed) and not self._down:
+            self._order(self._install)
         flows = self.verdicts.flows
         if flows is not None and not out and (clean := flows.due(now_ns / 1e9)):
             for_s = self._gateway.config.inline.bypass_s
@@ -193,7 +205,11 @@ class Inlined(Tapped):
         self._down = False
 
     def _withdraw(self) -> None:
-        self.rule.remove()
+        """In two steps, a second apart: what waits has its verdict between them."""
+        if self.rule.passing:
+            self.rule.remove()
+        else:
+            self.rule.let_pass()
 
     def _look(self) -> None:
         if self.rule.installed and not self.rule.stands():
@@ -237,6 +253,7 @@ def open_live(gateway: "Gateway") -> assemble.Live:
             length=config.inline.length,
             fail_open=config.inline.fail_open,
             reader=config.inline.reader,
+            queues=config.inline.queues,
         )
         inline = assemble.Queued(options, gateway.clocks.wall_ns, lambda: _met(gateway))
     return assemble.live(

@@ -10,6 +10,7 @@ Five ways in turns, so that a slow minute of the machine is everybody's:
     bare         a reader in C accepts everything by batches (accepting.c, built here)
     bare-two     two of them, a queue each; only where asked for
     judged-package, judged-batch    the gateway with either reader, its window open
+    judged-two   the gateway with two queues; only where asked for
 
 `rate` searches the highest rate of UDP (two senders, random ports) at which at most LOSS of the
 packets are lost, with a queue of 4,096 that drops what finds it full. `delay` sends at a rate and
@@ -125,9 +126,10 @@ def bare_two(net: Network, where: Path) -> Iterator[int]:
 
 
 @contextmanager
-def judged(net: Network, where: Path, *, reader: str) -> Iterator[int]:
+def judged(net: Network, where: Path, *, reader: str, queues: int = 1) -> Iterator[int]:
     """The gateway."""
-    with campaign.gateway(net, where, reader=reader, length=LENGTH, fail_open=False) as process:
+    more = {"reader": reader, "queues": queues, "length": LENGTH, "fail_open": False}
+    with campaign.gateway(net, where, **more) as process:
         yield process.pid
 
 
@@ -138,9 +140,10 @@ WAYS: Final[dict[str, Way]] = {
     "bare-two": bare_two,
     "judged-package": partial(judged, reader="package"),
     "judged-batch": partial(judged, reader="batch"),
+    "judged-two": partial(judged, reader="batch", queues=2),
 }
 
-USUAL: Final = [name for name in WAYS if name != "bare-two"]
+USUAL: Final = [name for name in WAYS if not name.endswith("-two")]
 
 
 # What is sent ---------------------------------------------------------------------------------
@@ -224,6 +227,8 @@ def rate(*, rounds: int, seconds: float, ways: list[str]) -> dict[str, Any]:
         ("judged-package", "package"),
         ("judged-batch", "bare"),
         ("judged-batch", "package"),
+        ("bare-two", "bare"),
+        ("judged-two", "judged-batch"),
         ("bare", "forwarding"),
     )
     return {

@@ -145,3 +145,11 @@ def test_a_group_nearly_right_is_named() -> None:
     name = grp.getgrgid(0).gr_name
     (line,) = contradictions(changed(GOOD, "group", name + "x"))
     assert "did you mean" in line
+
+
+def test_queues_end_where_the_kernels_numbers_do() -> None:
+    last = config.Inline(enabled=True, queue=65_534, queues=2)
+    assert contradictions(msgspec.structs.replace(GOOD, inline=last)) == []
+    more = msgspec.structs.replace(last, queues=3)
+    (line,) = contradictions(msgspec.structs.replace(GOOD, inline=more))
+    assert line.startswith("inline.queues = 3: from 65534 on there are only 2 queues")

@@ -76,6 +76,19 @@ def test_queues_with_a_reader_and_without_a_rule(net: Network) -> None:
         assert rule.remove()
 
 
+@pytest.mark.net
+def test_each_of_several_queues_has_its_line(net: Network) -> None:
+    both = msgspec.structs.replace(CONFIG, inline=Inline(enabled=True, queue=QUEUE, queues=2))
+    with net.inside("gw"):
+        second = PacketQueue(QueueOptions(number=QUEUE + 1), lambda packet: packet.accept())
+        try:
+            found = [(one.state, one.text) for one in inline(both)]
+        finally:
+            second.close()
+    assert found[0] == ("ok", f"queue {QUEUE} is free; nobody holds packets")
+    assert found[1][0] == "fail" and f"queue {QUEUE + 1} is held by another" in found[1][1]
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ids_appliance.gateway.doctor_inline.PACKAGE", "there_is_no_such_package")
     settings = Inline(enabled=True, queue=QUEUE, reader="package")

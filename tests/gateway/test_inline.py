@@ -76,6 +76,12 @@ class Queue:
 
     say = verdict
 
+    def overdue(self, before_ns):
+        return [number for number, one in self.held.items() if one.timestamp_ns <= before_ns]
+
+    def payload(self, number):
+        return self.held[number].payload
+
     def flush(self) -> None:
         """The kernel would hear of it now."""
 

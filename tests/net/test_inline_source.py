@@ -339,10 +339,12 @@ def test_who_is_killed_leaves_traffic_flowing_and_the_next_one_takes_over(
     with inline(routed, reader) as (_, source, rule):
         frames_from(routed, "lan", "lan0", conversation(to_wan=True)[:4])
         read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 4)
-        rule.remove()
-        source.drain()
+        with own_arrivals(routed, "wan") as wan:
+            rule.let_pass()
+            source.drain()
+            assert len(arrived(wan, 4)) == 4
         assert source.counters()["queue_accepted"] == 4
-        assert TABLE not in Nft().run("list tables")
+        assert rule.remove() and TABLE not in Nft().run("list tables")
 
 
 def test_rules_of_others_are_left_alone(routed: Network) -> None:
