@@ -67,8 +67,9 @@ def place(folder: Path, layout: str, one: tuple[str, str, int]) -> Path:
     return folder / "-".join((layout, *map(str, one)))
 
 
-def judge(folder: Path, model: Path) -> None:
-    """Print what the appliance made of each tool's captures."""
+def judged(folder: Path, model: Path) -> list[str]:
+    """Return what the appliance made of each tool's captures, as lines."""
+    lines: list[str] = []
     tools: dict[tuple[str, str], list[Any]] = {}
     gateways = {
         raw["file"]: raw for raw in json.loads((folder / "labels.json").read_text())["files"]
@@ -81,14 +82,15 @@ def judge(folder: Path, model: Path) -> None:
         low, high = wilson(found, of)
         delays = sorted(d.delay_s for _, d in rows if d.delay_s is not None)
         wronged, ordinary = (sum(getattr(d, n) for _, d in rows) for n in ("wronged", "ordinary"))
-        print(
+        lines.append(
             f"{family} {group}: {len(rows)} captures, contained {found} of {of} "
             f"({low:.1%} to {high:.1%}), windows in {sum(d.windows > 0 for _, d in rows)}, median "
             f"{delays[len(delays) // 2] if delays else '-'} s; wronged {wronged} of {ordinary}"
         )
         for entry, d in rows:
             if d.found < d.culprits:
-                print(f"  missed: {entry.file}: windows {d.windows}, named {d.named}")
+                lines.append(f"  missed: {entry.file}: windows {d.windows}, named {d.named}")
+    return lines
 
 
 def replayed(entry: Entry, told: dict[str, Any], folder: Path, model: Path) -> Replayed:
@@ -122,7 +124,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "iot-top20")
     given = parser.parse_args()
     if given.what == "judge":
-        judge(given.folder, given.model)
+        print("\n".join(judged(given.folder, given.model)))
         return
     kinds = UNSEEN if given.unseen else LEARNT
     wanted = [(*kind, number) for number in range(given.each) for kind in kinds]
