@@ -103,7 +103,7 @@ def why(run: str, done: Replayed, who: bytes) -> str:
 
 def table(rows: list[Any]) -> list[str]:
     """Return the report's lines."""
-    runs = list(rows[0]["runs"])
+    runs = [run for run in rows[0]["runs"] if all(run in row["runs"] for row in rows)]
     lines = []
     for run in runs:
         mine = [row["runs"][run] for row in rows]

@@ -7,6 +7,7 @@ wide ranges, and none is one that a shipped scenario (and so the demo) uses for 
 import math
 import random
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,16 +52,17 @@ def between(rng: random.Random, low: float, high: float) -> int:
 
 
 def not_the_demos(tool: str, key: str, value: Any) -> Any:
-    """Return a number, moved by one where a shipped scenario uses it for the tool."""
-    used = {
-        step.with_.get(key)
-        for name in scenarios.names()
-        for step in scenarios.read(name).steps
-        if step.tool == tool
-    }
+    """Return a number, moved on where a shipped scenario uses it for the tool."""
+    used = _used(tool, key)
     while value in used:
         value += 1
     return value
+
+
+@cache
+def _used(tool: str, key: str) -> frozenset[Any]:
+    steps = [step for name in scenarios.names() for step in scenarios.read(name).steps]
+    return frozenset(step.with_.get(key) for step in steps if step.tool == tool)
 
 
 def _mirai(rng: random.Random, tool: str) -> tuple[dict[str, Any], str]:
