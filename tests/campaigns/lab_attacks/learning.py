@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--max-per-capture", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--arm", action="append", choices=ARMS, default=[])
+    parser.add_argument("--unseen-only", action="store_true", help="only the lab's unseen tools")
     parser.add_argument("--ordinary", action="store_true", help="captures without an attack, too")
     given = parser.parse_args()
     rows_of = given.out / "rows"
@@ -92,21 +94,20 @@ def main() -> None:
         for entry in read_labels(given.data / "labels.json")
         if entry.kind == "pcap" and (given.ordinary or entry.family != "Benign")
     ]
-    for arm in ARMS:
+    for arm in given.arm or ARMS:
         packets = joined(shared, lab) if arm == "with" else shared
         ours = np.arange(len(packets.rows)) >= len(shared.rows)
         fold = np.array([fold_of(name, given.folds) for name in packets.groups.tolist()])
         models = Models(Recipe(jobs=given.jobs), packets, given.out / "models")
-        nobody = np.zeros(len(fold), np.bool_)
-        # The lab's captures are in training always: they are not what is tested on.
-        made = {n: models.without((fold == n) & ~ours)[1] for n in range(given.folds)}
-        bundle, whole = models.without(nobody)
-        work = [(entry, made[fold_of(entry.group, given.folds)]) for entry in entries]
-        with ProcessPoolExecutor(given.jobs) as pool:
-            one = partial(replayed, data=given.data, folder=rows_of)
-            rows = list(pool.map(one, work))
+        bundle, whole = models.without(np.zeros(len(fold), np.bool_))
         print(f"{arm} the lab's attacks: {len(ours):,} packets, {int(ours.sum()):,} of the lab")
-        print("\n".join(by_family(rows)), flush=True)
+        if not given.unseen_only:
+            # The lab's captures are in training always: they are not what is tested on.
+            made = {n: models.without((fold == n) & ~ours)[1] for n in range(given.folds)}
+            work = [(entry, made[fold_of(entry.group, given.folds)]) for entry in entries]
+            with ProcessPoolExecutor(given.jobs) as pool:
+                one = partial(replayed, data=given.data, folder=rows_of)
+                print("\n".join(by_family(list(pool.map(one, work)))), flush=True)
         found = judge(bundle, _attacks(given.unseen)) > 0.5
         print(f"  unseen tools, packets found: {found.mean():.1%} of {len(found):,}")
         print("\n".join(judged(given.unseen, whole)), flush=True)
