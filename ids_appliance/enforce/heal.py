@@ -5,6 +5,7 @@ four times in 3.3 s. It leaves with our own MAC as the frame's source: with the 
 switch would move that host to our port.
 """
 
+import fcntl
 import socket
 import struct
 from collections import deque
@@ -18,6 +19,8 @@ ETH_ARP: Final = 0x0806
 REPLY: Final = 2
 BROADCAST: Final = b"\xff" * 6
 TIMES_S: Final = (0.0, 1.1, 2.2, 3.3)
+_SIOCGIFHWADDR: Final = 0x8927  # netdevice(7)
+_ETHERNET: Final = 1  # ARPHRD_ETHER
 MAX_FRAMES: Final = 4096
 """Frames that wait at a time; what is more is given up and counted."""
 
@@ -50,6 +53,7 @@ class Healer:
         self._clock = clock
         self._note = on_note
         self._due: deque[tuple[float, str, bytes]] = deque()
+        self._wire: socket.socket | None = None
         self._counts = dict.fromkeys(("healed", "frames", "failed", "given_up", "neighbours"), 0)
 
     def heal(
@@ -90,17 +94,29 @@ class Healer:
     def tick(self) -> float | None:
         """Send what is due; return the time of the next, None where none waits."""
         now = self._clock()
-        if self._due and self._due[0][0] <= now:
-            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-            with socket.socket(socket.AF_PACKET, kind, 0) as wire:
-                while self._due and self._due[0][0] <= now:
-                    _, port, frame = self._due.popleft()
-                    try:
-                        wire.sendto(frame, (port, ETH_ARP))
-                        self._counts["frames"] += 1
-                    except OSError:
-                        self._counts["failed"] += 1  # the port is gone or its queue is full
-        return self._due[0][0] if self._due else None
+        while self._due and self._due[0][0] <= now:
+            _, port, frame = self._due.popleft()
+            if self._wire is None:
+                # Kept open while frames wait: closing one takes the kernel 20 ms (it lets a grace
+                # period pass), and who calls this has packets to judge.
+                kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+                self._wire = socket.socket(socket.AF_PACKET, kind, 0)
+            try:
+                self._wire.sendto(frame, (port, ETH_ARP))
+                self._counts["frames"] += 1
+            except OSError:
+                self._counts["failed"] += 1  # the port is gone or its queue is full
+        if not self._due:
+            self.close()
+            return None
+        return self._due[0][0]
+
+    def close(self) -> None:
+        """Send nothing more; safe to call twice."""
+        self._due.clear()
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
     def counters(self) -> dict[str, int]:
         """Return totals: addresses healed, frames sent, failed and given up, own entries."""
@@ -116,10 +132,11 @@ class Healer:
 
 
 def _mac_of(interface: str) -> bytes | None:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as wire:
+    # Asked of a socket of another kind: closing one for packets takes long.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         try:
-            wire.bind((interface, 0))
+            said = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, interface.encode().ljust(40, b"\0"))
         except OSError:
             return None
-        mac: bytes = wire.getsockname()[4]
-    return mac if len(mac) == 6 else None
+    kind: int = struct.unpack_from("=H", said, 16)[0]
+    return said[18:24] if kind == _ETHERNET else None

@@ -73,6 +73,10 @@ class Healing:
         if self._waiting:
             self._waiting = self._healer.tick() is not None
 
+    def close(self) -> None:
+        """Send nothing more."""
+        self._healer.close()
+
     def counters(self) -> dict[str, int]:
         """Totals of the healer."""
         return self._healer.counters()

@@ -192,6 +192,7 @@ class Gateway:
             clock=clocks.monotonic,
             on_note=lambda kind, line: self.stories.health("enforcement", kind, line),
         )
+        stack.callback(self.healing.close)
         self._heals = config.enforce.heal_arp and config.enforce.backend == "nftables"
         self.appliance = Appliance(
             config,
@@ -376,10 +377,10 @@ class Gateway:
         elif isinstance(what, TriggerEvent):
             self._rules[what.rule] += 1
             self.healing.saw(what)
-        elif isinstance(what, Applied) and self._heals:
-            self.healing.acted(what)
         self.path.saw(what)
         self.stories.tell(what)
+        if isinstance(what, Applied) and self._heals:
+            self.healing.acted(what)
 
     def _answered(self, what: Answer) -> None:
         if isinstance(what, Reconciled):

@@ -101,6 +101,8 @@ def test_victims_and_we_ourselves_know_better_in_time(
     assert answered(net, "dev", "192.0.2.254")
     with net.inside("gw"):
         counts = healer.counters()
+        healer.close()
+    assert healer.tick() is None
     assert counts["heal_failed"] == counts["heal_given_up"] == 0 < counts["heal_frames"]
 
 

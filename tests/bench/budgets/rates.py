@@ -1,14 +1,17 @@
 """Rates: what each mode takes without loss, over tapped forwarding and over the published way.
 
-The searches are the benchmark's own (ids_appliance/bench), modes taking turns; what is shorter here
-than in a whole run stands beside each figure.
+Searches have the gateway and its forwarding on one CPU and all else on the others, or the generator
+would set every limit. They are the benchmark's own (ids_appliance/bench), modes taking turns; what
+is shorter here than in a whole run stands beside each figure.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from ids_appliance.bench.bed import Bed
+from ids_appliance.bench.cpus import Camps
 from ids_appliance.bench.document import Quartiles, document, rates, ratios
 from ids_appliance.bench.modes import MODES, Stage
 from ids_appliance.bench.plan import Run, Thoroughness
@@ -26,15 +29,23 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def trials() -> Any:
+def trials(*, apart: bool = False) -> Any:
     """The test bed, with the shipped model."""
-    with Bed() as bed, Stage(bed, spine.SHIPPED) as stage:
-        yield BedTrials(bed, stage)
+    camps = Camps.found() if apart else None
+    before = os.sched_getaffinity(0)
+    if camps is not None:
+        os.sched_setaffinity(0, camps.others)
+    prefix = camps.prefix if camps is not None else ()
+    try:
+        with Bed(camps) as bed, Stage(bed, spine.SHIPPED, prefix=prefix) as stage:
+            yield BedTrials(bed, stage)
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def searched(how: Thoroughness, modes: Sequence[str], mixes: Sequence[str], *, say: Say) -> Any:
     """Return the document of a search."""
-    with trials() as bed:
+    with trials(apart=True) as bed:
         run = Run(bed, how, say=say)
         run.search([MODES[name] for name in modes], mixes)
     names = {name: MODES[name].about for name in modes}
