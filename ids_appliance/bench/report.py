@@ -180,7 +180,7 @@ def _latency(told: Document) -> list[str]:
         "## From a packet's arrival to its verdict",
         "",
         "The gateway's ring, pipeline and classifier alone; blocks of the ring wait up to 4 ms, "
-        "and while frames come by dozens, up to 12 ms longer for each other (capture/ring.py).",
+        "and while frames come by dozens, up to 10 ms longer for each other (capture/ring.py).",
         "",
         *table(["mode, mix", "pps", "median us", "p99 us"], rows),
     ]

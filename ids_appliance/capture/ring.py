@@ -38,7 +38,7 @@ _BATCH_FRAMES: Final = 2048
 _LOOK_EVERY: Final = 64  # rounds without a pause after which link events are looked at all the same
 MAX_PORTS: Final = 256
 _MANY: Final = 32
-"""Frames in a batch from which on the next one may wait for more."""
+"""Frames in two batches in a row from which on the next one may wait for more."""
 _FEW: Final = 512
 """Below so many it should: a batch of more is worth waking up for."""
 _FORMER: Final = 64  # interfaces that are gone whose frames may still lie in the ring
@@ -54,7 +54,7 @@ class RingOptions:
     """At least 2; block_bytes * blocks is at most 1 GiB. The default ring has 16 MiB."""
     retire_ms: int = 10
     """A block is handed over after this time at the latest, 1 .. 1000: latency on a quiet link."""
-    gather_ms: int = 12
+    gather_ms: int = 10
     """While frames come fast, blocks are gathered for this time instead of each being read at once:
     waking up costs more than reading. 0: never."""
     promiscuous: bool = False
@@ -226,7 +226,7 @@ class RingSource:
 
         A batch's bytes lie in the ring: they are valid until the next one is asked for.
         """
-        rounds = 0
+        rounds = before = 0
         while self._go_on():
             n = self._ring.take(self._frames, self._number)
             if n:
@@ -234,9 +234,10 @@ class RingSource:
                 self._running = False
                 yield FrameBatch(self._data, self._frames[:n])
                 rounds += 1
+                fast, before = min(n, before) >= _MANY, n
                 if not self._go_on():
                     continue
-                if _MANY <= n < _FEW and self._timeout_s and not self._stopping:
+                if fast and n < _FEW and self._timeout_s and not self._stopping:
                     # A caller who waits by himself (0 s) is not kept.
                     rounds = 0
                     self._heed(woken := self._aside.poll(self._options.gather_ms))
