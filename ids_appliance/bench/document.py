@@ -41,6 +41,7 @@ def _found(one: Found) -> dict[str, Any]:
         "round": one.round,
         "pps": round(one.pps, 1),
         "generator_limited": one.limited,
+        "finished": one.finished,
         "step": told(one.at) if one.at is not None else None,
     }
 

@@ -67,6 +67,9 @@ class Found:
     """The generator could offer no more: `pps` is at least so much."""
     at: Step | None
     """The last step that held there."""
+    finished: bool = True
+    """False: the run was cut off before all confirmations; the rate has held in one step at least.
+    """
 
 
 @dataclass(slots=True)
@@ -103,23 +106,41 @@ class Run:
         how = self._how
         searches = {m.name: Search(how.terms(near.get((m.name, mix), 0.0))) for m in modes}
         held: dict[str, Step] = {}
-        while any(search.probe for search in searches.values()):
+        try:
+            while any(search.probe for search in searches.values()):
+                self._turn(modes, mix, number=number, searches=searches, held=held)
+        finally:  # also after Ctrl-C
             for mode in modes:
                 search = searches[mode.name]
-                probe = search.probe
-                if probe is None:
-                    continue
-                step = self._try(mode, mix, probe)
-                search.tell(step.verdict)
-                if step.sent.requested_pps == search.pps or probe.confirming:
-                    held[mode.name] = step
-                self._say(f"{mix} {number}: {line(step, confirming=probe.confirming)}")
+                # Twice a start that is a quarter below: two steps around what was found before.
+                near[mode.name, mix] = 0.75 * search.pps
+                at = held.get(mode.name) if search.pps else None
+                finished = search.probe is None
+                if finished or at is not None:
+                    self.results.found.append(
+                        Found(mode.name, mix, number, search.pps, search.limited, at, finished)
+                    )
+
+    def _turn(
+        self,
+        modes: Sequence[Mode],
+        mix: str,
+        *,
+        number: int,
+        searches: dict[str, Search],
+        held: dict[str, Step],
+    ) -> None:
+        """Let every search have one step that is not over; `held` is filled."""
         for mode in modes:
             search = searches[mode.name]
-            # Twice a start that is a quarter below: two steps around what was found before.
-            near[mode.name, mix] = 0.75 * search.pps
-            at = held.get(mode.name) if search.pps else None
-            self.results.found.append(Found(mode.name, mix, number, search.pps, search.limited, at))
+            probe = search.probe
+            if probe is None:
+                continue
+            step = self._try(mode, mix, probe)
+            search.tell(step.verdict)
+            if step.sent.requested_pps == search.pps or probe.confirming:
+                held[mode.name] = step
+            self._say(f"{mix} {number}: {line(step, confirming=probe.confirming)}")
 
     def _try(self, mode: Mode, mix: str, probe: Probe) -> Step:
         """Try a rate; again where only the generator could not, which says nothing about it."""

@@ -123,9 +123,19 @@ def _rates(told: Document) -> list[str]:
         "## Highest rate without loss, kpps: median (quartiles)",
         "",
         "`>=`: the generator could offer no more, at least once.",
+        *_cut_off(told),
         "",
         *table(["mode", *told["mixes"]], rows),
     ]
+
+
+def _cut_off(told: Document) -> list[str]:
+    """Return whose searches were cut off."""
+    cut = {f"{f['mode']} ({f['mix']})" for f in told["found"] if not f.get("finished", True)}
+    names = sorted(cut)
+    if not names:
+        return []
+    return [f"Cut off before all confirmations, after steps that held: {', '.join(names)}."]
 
 
 def _ratios(told: Document, to: str, what: str) -> list[str]:

@@ -176,8 +176,9 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
         out.mkdir(parents=True, exist_ok=True)
         run = Run(trials, how, say=click.echo)
         try:
-            run.search(chosen_modes, chosen_mixes)
+            # What takes longest comes last: cut off, it still tells what it had.
             run.fix(chosen_modes, chosen_mixes, timed=not live)
+            run.search(chosen_modes, chosen_mixes)
             about["interrupted"] = False
         finally:
             _write(out, run, how=how, about=about, modes=chosen_modes, mixes=chosen_mixes)

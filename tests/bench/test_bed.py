@@ -127,9 +127,8 @@ def left() -> list[str]:
 @pytest.mark.parametrize("moment", ["building", "measuring"])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_it_nothing_stays(tmp_path, how, moment):
-    running = subprocess.Popen(
-        bench(tmp_path, "--step", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words = bench(tmp_path, "--step", "2", "--fixed", "")
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     own = f"{PREFIX}{running.pid}."
     assert running.stdout is not None
     if moment == "building":

@@ -102,6 +102,31 @@ def test_the_page_has_the_published_row_beside_the_measured(told):
     assert "interrupted" in report(told | {"interrupted": True})
 
 
+def test_what_is_cut_off_keeps_what_has_held():
+    trials, said = Trials(), []
+
+    class Cut(Exception):
+        """As Ctrl-C."""
+
+    def say(line):
+        said.append(line)
+        if sum("offloaded" in one for one in said) == 3:
+            raise Cut
+
+    how, modes = Thoroughness(rounds=3), [MODES[name] for name in HOLDS]
+    run = Run(trials, how, say=say)
+    with pytest.raises(Cut):
+        run.search(modes, ["syn-single"])
+    assert [f.finished for f in run.results.found] == [False] * len(HOLDS)
+    for found in run.results.found:
+        assert found.at is not None and 0 < found.pps <= HOLDS[found.mode]
+    names = {name: MODES[name].about for name in HOLDS}
+    about = ABOUT | {"interrupted": True}
+    made = document(run.results, how=how, modes=names, mixes=["syn-single"], about=about)
+    page = report(json.loads(json.dumps(made)))
+    assert "Cut off before all confirmations" in page and "offloaded (syn-single)" in page
+
+
 def test_a_page_of_nothing_is_a_page():
     run = Run(Trials(), Thoroughness(), say=print)
     empty = document(run.results, how=Thoroughness(), modes={}, mixes=[], about=ABOUT)
