@@ -828,8 +828,8 @@ cdef class HeldPackets:
 
     def pass_clean(self, piece, int64_t[::1] stamps, uint8_t named):
         """Let a judged batch go on, at once, if each of its packets was judged, none malicious,
-        and none has a bit of `named` in its standing; return how many had no word yet, their
-        timestamps in `stamps`, or -1: not this batch, nothing was done.
+        and none has a bit of `named` in its standing; return (how many had no word yet, what any
+        has in its standing), the timestamps in `stamps`; (-1, 0): not this batch, nothing was done.
 
         piece: a batch in one piece of memory (judged.pxd), of packets held here. Raises ValueError.
         """
@@ -837,6 +837,7 @@ cdef class HeldPackets:
         cdef Judged j
         cdef Slot *s
         cdef Py_ssize_t i, count, n = 0
+        cdef uint8_t standing = 0
         cdef uint64_t many
         _piece(piece, &given, 1, PyBUF_SIMPLE)
         try:
@@ -850,11 +851,12 @@ cdef class HeldPackets:
             if stamps.shape[0] < count:
                 raise ValueError("stamps needs a place for each packet")
             for i in range(count):
+                standing |= j.frames[i].standing
                 if (
-                    j.outcomes[i] != JUDGED or j.verdicts[i] or j.frames[i].standing & named
+                    j.outcomes[i] != JUDGED or j.verdicts[i] or standing & named
                     or j.frames[i].number <= self.first
                 ):
-                    return -1
+                    return -1, 0
             with nogil:
                 pthread_mutex_lock(&self.lock)
                 for i in range(count):
@@ -870,7 +872,7 @@ cdef class HeldPackets:
                 self._flush()
         finally:
             PyBuffer_Release(&given)
-        return n
+        return n, standing
 
     def flush(self):
         """Tell the kernel what was said since the last time. What it has no memory for is counted

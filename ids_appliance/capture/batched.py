@@ -135,13 +135,10 @@ class BatchReader:
         stamps: list[int] = self._stamps[:n].tolist()
         return stamps
 
-    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+    def pass_clean(self, piece: object, *, named: int) -> tuple[list[int], int] | None:
         """As Reader.pass_clean."""
-        n = self._packets.pass_clean(piece, self._stamps, named)
-        if n < 0:
-            return None
-        stamps: list[int] = self._stamps[:n].tolist()
-        return stamps
+        n, standing = self._packets.pass_clean(piece, self._stamps, named)
+        return None if n < 0 else (self._stamps[:n].tolist(), standing)
 
     def connections(self, numbers: U64) -> list[bytes]:
         """As Reader.connections."""

@@ -97,12 +97,12 @@ class Reader(Protocol):
     def flush(self) -> None:
         """Let the kernel know."""
 
-    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+    def pass_clean(self, piece: object, *, named: int) -> tuple[list[int], int] | None:
         """Let a judged batch (JudgedBatch.piece) go on if each of its packets was judged, none of
         them malicious and none with a bit of `named` in its standing; the kernel knows at once.
 
-        Return the timestamps (ns) of those still held; None: nothing was done, it is for whoever
-        looks at packets one by one."""
+        Return (the timestamps (ns) of those still held, what any has in its standing); None:
+        nothing was done, it is for whoever looks at packets one by one."""
 
     def connections(self, numbers: U64) -> list[bytes]:
         """Return the TCP connection of each packet that is held, or was let go by `pass_clean`

@@ -155,7 +155,7 @@ class InlineSource:
         """Let the kernel know what was said."""
         self._queue.flush()
 
-    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+    def pass_clean(self, piece: object, *, named: int) -> tuple[list[int], int] | None:
         """As Reader.pass_clean."""
         return self._queue.pass_clean(piece, named=named)
 

@@ -49,7 +49,7 @@ class PackageReader:
             return None
         return FrameBatch(self._view, self._frames[: self._n])
 
-    def pass_clean(self, piece: object, *, named: int) -> list[int] | None:
+    def pass_clean(self, piece: object, *, named: int) -> tuple[list[int], int] | None:
         """As Reader.pass_clean: never, the package speaks of packets one by one."""
         return None
 

@@ -164,7 +164,7 @@ class Queues:
         for part in self._parts:
             part.flush()
 
-    def pass_clean(self, piece: Any, *, named: int) -> list[int] | None:
+    def pass_clean(self, piece: Any, *, named: int) -> tuple[list[int], int] | None:
         """As Reader.pass_clean; a batch is of one queue."""
         octets = memoryview(piece)
         if len(octets) < _FIRST + 8:

@@ -128,11 +128,12 @@ class InlineVerdicts:
     def take(self, batch: JudgedBatch) -> None:
         """As the appliance, which may decide by this batch; each packet has its word before that
         where nothing in the batch is wrong: no decision would change it."""
-        if self._passed(batch):
-            self._appliance.take(batch)
-            self._follow_passed(batch)
-            return
+        standing = self._passed(batch)
         self._appliance.take(batch)
+        if standing is not None:
+            if self.flows is not None and (standing & _PROVEN or self.flows.following):
+                self._follow(batch, np.zeros(len(batch.frames), np.bool_))
+            return
         frames = batch.frames
         others, malicious, standing, first = summary(frames, batch.outcomes, batch.verdicts)
         if first <= QUEUED:
@@ -150,24 +151,17 @@ class InlineVerdicts:
             self._let_go(frames)
         self._flush()
 
-    def _passed(self, batch: JudgedBatch) -> bool:
-        """Let a batch go on at once, if that may be; what else it means comes afterwards."""
+    def _passed(self, batch: JudgedBatch) -> int | None:
+        """Let a batch go on at once, if that may be; return what any has in its standing."""
         piece = batch.piece
-        if piece is None:
-            return False
-        stamps = self._source.pass_clean(piece, named=_SUSPECT)
-        if stamps is None:
-            return False
+        found = self._source.pass_clean(piece, named=_SUSPECT) if piece is not None else None
+        if found is None:
+            return None
+        stamps, standing = found
         self.delays.add(stamps, now_ns=self._around.wall_ns())
         if self._suspects:
             self._suspects.difference_update(batch.frames["number"].tolist())
-        return True
-
-    def _follow_passed(self, batch: JudgedBatch) -> None:
-        if self.flows is not None:
-            proven = bool((batch.frames["standing"] & _PROVEN).any())
-            if proven or self.flows.following:
-                self._follow(batch, np.zeros(len(batch.frames), np.bool_))
+        return standing
 
     def tick(self) -> None:
         """Decide about what is past its deadline; between batches."""

@@ -265,14 +265,15 @@ def test_a_batch_without_fault_goes_on_at_once_and_its_bytes_stay(bed: Bed) -> N
     frames = bed.read(*(message(QUEUE, one, id=n, indev=3) for n, one in enumerate(sent)))
     stamps = np.zeros(MOST, np.int64)
     assert bed.say(frames["number"][:1]) == 1
-    assert bed.held.pass_clean(piece(frames), stamps, SUSPECT) == 2, "one had its word"
+    frames["standing"] = [0, 2, 0]
+    assert bed.held.pass_clean(piece(frames), stamps, SUSPECT) == (2, 2), "one had its word"
     assert stamps[:2].tolist() == frames["timestamp_ns"][1:].tolist()
     assert bed.heard() == [("batch", 2, 1, None)] and len(bed.held) == 0
     assert bed.held.accepted == bed.held.received == 3
     assert [bed.held.payload(n) for n in frames["number"].tolist()] == [one[:COPY] for one in sent]
     assert bed.held.connections(frames["number"]) == [connection(one)[0] for one in sent]
     assert bed.held.about(int(frames["number"][1])) is None, "it is not held any more"
-    assert bed.held.pass_clean(piece(frames), stamps, SUSPECT) == 0 and bed.heard() == []
+    assert bed.held.pass_clean(piece(frames), stamps, SUSPECT) == (0, 2) and bed.heard() == []
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,8 @@ def test_a_batch_with_anything_wrong_is_left_alone(bed: Bed, spoil: dict) -> Non
     frames["number"] = bed.held.numbers()
     for name in spoil.keys() & {"standing", "number"}:
         frames[name][1] = spoil.pop(name)
-    assert bed.held.pass_clean(piece(frames, **spoil), np.zeros(MOST, np.int64), SUSPECT) == -1
+    stamps = np.zeros(MOST, np.int64)
+    assert bed.held.pass_clean(piece(frames, **spoil), stamps, SUSPECT) == (-1, 0)
     assert len(bed.held) == 3 and bed.heard() == []
 
 
