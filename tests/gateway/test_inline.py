@@ -50,12 +50,21 @@ class Packet:
         return MAC + bytes(2)
 
 
+class InOnePiece(JudgedBatch):
+    """As the pipeline hands them over."""
+
+    @property
+    def piece(self):
+        return self
+
+
 @dataclass
 class Queue:
     """Held packets and the words about them."""
 
     held: dict[int, Held] = field(default_factory=dict)
     words: dict[int, tuple[bool, int | None]] = field(default_factory=dict)
+    gone: dict[int, Held] = field(default_factory=dict)
 
     def hold(self, *times_ns: int) -> list[int]:
         first = QUEUED + 1 + len(self.held) + len(self.words)
@@ -80,13 +89,21 @@ class Queue:
         return [number for number, one in self.held.items() if one.timestamp_ns <= before_ns]
 
     def payload(self, number):
-        return self.held[number].payload
+        return (self.held | self.gone)[number].payload
 
     def flush(self) -> None:
         """The kernel would hear of it now."""
 
+    def pass_clean(self, piece, *, named):
+        standing = int(np.bitwise_or.reduce(piece.frames["standing"]))
+        if piece.verdicts.any() or (piece.outcomes != Outcome.JUDGED).any() or standing & named:
+            return None
+        numbers = piece.frames["number"].tolist()
+        self.gone = {number: self.held[number] for number in numbers}
+        return self.verdict(numbers), standing
+
     def connections(self, numbers):
-        return [connection(self.held[number].payload)[0] for number in numbers.tolist()]
+        return [connection(self.payload(number))[0] for number in numbers.tolist()]
 
 
 @dataclass
@@ -149,7 +166,7 @@ class Bed:
         self.verdicts.admit(batch, b"")
         return numbers
 
-    def judge(self, probabilities, standing, outcomes=None):
+    def judge(self, probabilities, standing, outcomes=None, kind=JudgedBatch):
         """Hold packets, judge them, and return which were dropped."""
         n = len(probabilities)
         numbers = self.queue.hold(*[self.now] * n)
@@ -159,7 +176,7 @@ class Bed:
         p = np.array(probabilities)
         verdicts = ((outcomes == Outcome.JUDGED) & (p > 0.5)).astype(np.uint8)
         self.verdicts.take(
-            JudgedBatch(
+            kind(
                 self.frames(numbers, standing),
                 senders,
                 outcomes,
@@ -309,6 +326,30 @@ def test_delays_are_counted_with_each_word() -> None:
     counts = bed.verdicts.counters()
     assert counts["inline_delay_us_le_60"] == 0 and counts["inline_delay_us_le_80"] == 2
     assert counts["inline_delay_us_le_inf"] == 2 and counts["inline_delay_us_sum"] == 150
+
+
+def test_a_clean_batch_has_its_word_before_anything_else_and_others_after() -> None:
+    bed = Bed()
+    words = []
+    bed.appliance.take = lambda batch: words.append(len(bed.queue.words))
+    assert bed.judge([GOOD, GOOD], [0, 16], kind=InOnePiece) == [False, False]
+    assert bed.judge([GOOD, BAD], [0, SUSPECT], kind=InOnePiece) == [False, True]
+    assert bed.judge([GOOD, GOOD], [SUSPECT, 0], kind=InOnePiece) == [False, False]
+    assert words == [2, 2, 4], "what is decided by a batch may concern those that are wrong in it"
+    marks = [mark for _, mark in bed.queue.words.values()]
+    assert sum(mark is not None for mark in marks) == 1, "a suspect's packet is marked still"
+    assert bed.verdicts.counters()["inline_delay_us_le_inf"] == 6
+
+
+def test_a_connection_is_followed_though_its_packets_are_gone() -> None:
+    bed = Bed()
+    bed.judge([GOOD], [0], kind=InOnePiece)
+    assert not bed.verdicts.flows.following
+    bed.judge([GOOD], [int(Standing.PROVEN)], kind=InOnePiece)
+    assert bed.verdicts.flows.following
+    bed.judge([GOOD, GOOD], [0, 0], kind=InOnePiece)
+    (followed,) = bed.verdicts.flows._followed.values()
+    assert followed.packets == 3
 
 
 def test_doubt_about_a_sender_is_passed_on() -> None:

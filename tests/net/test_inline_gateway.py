@@ -52,6 +52,12 @@ def drops(where: Path) -> list[dict]:
     return [e for e in map(json.loads, lines) if e["event_type"] == "drop"]
 
 
+def traffic(counts: dict[str, int]) -> bool:
+    """Say whether each frame was counted by its protocol, after its verdict."""
+    by_protocol = [n for name, n in counts.items() if name.startswith("traffic_packets_")]
+    return sum(by_protocol) == counts["delivered"] > 0
+
+
 def there(net: Network) -> bool:
     with net.inside("gw"):
         return TABLE in Nft().run("list tables")
@@ -76,6 +82,7 @@ def test_attack_dropped_ordinary_passes_kill_and_stop_leave_it_flowing(
         assert counts["queue_received"] == (
             counts["queue_accepted"] + counts["queue_dropped"] + counts["queue_held"]
         )
+        wait_for(lambda: traffic(campaign.status(tmp_path)))
         process.send_signal(signal.SIGKILL)
         process.wait(60)
     assert there(routed) and ping(routed) == 5
