@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -371,3 +372,39 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch) -> None:
     said = str(caught.value)
     assert "libnetfilter-queue-dev" in said and "ids-appliance[gateway]" in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_first_packets_of_a_connection_that_wait_together(
+    routed: Network, reader: str, protocol: str
+) -> None:
+    """Where connections are tracked, each of them begins one, and the first to leave is the one
+    that counts: the kernel merges the others into it, but not those of TCP, which it drops."""
+    made = (6, lambda ports: tcp(ports, 0x02)) if protocol == "tcp" else (17, as_udp)
+    packets = [
+        ipv4(made[0], made[1]((20_000 + i // 2, 80)), to_wan=True, ident=i + 1) for i in range(40)
+    ]
+    with routed.inside("gw"):
+        Nft().run(
+            "table inet tracked { chain f {\ntype filter hook forward priority 0; policy accept;\n"
+            "ct state established counter\n}\n}"
+        )
+        Path("/proc/sys/net/netfilter/nf_conntrack_checksum").write_text("0")
+    with own_arrivals(routed, "wan") as wan, inline(routed, reader) as (_, source, _):
+        frames_from(routed, "lan", "lan0", packets)
+        read_until(source.batches(), lambda batch: None, lambda: len(source.held) == 40)
+        source.verdict(list(source.held))
+        with routed.inside("gw"):
+            dropped = untracked(Path("/proc/thread-self/net/stat/nf_conntrack").read_text())
+        assert len(arrived(wan, 40 - dropped)) == 40 - dropped
+        assert dropped <= (20 if protocol == "tcp" else 0)
+
+
+def as_udp(ports: tuple[int, int]) -> bytes:
+    return udp(ports, b"x")
+
+
+def untracked(text: str) -> int:
+    """Return the packets that could not be entered, of all processors."""
+    names, *rows = [line.split() for line in text.splitlines()]
+    return sum(int(row[names.index("drop")], 16) for row in rows)
