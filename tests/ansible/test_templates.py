@@ -34,6 +34,7 @@ HOSTS = {
             "policy": {"priors": {"dos": 1.5}},
         },
     },
+    "batch": {"gateway_interfaces": ["lan0"], "gateway_inline": True, "ids_dashboard": True},
     "plaintext": {
         "gateway_interfaces": ["lan0"],
         "gateway_mode": "offloaded",
@@ -50,7 +51,7 @@ Rendered = dict[str, dict[str, str]]
 @pytest.fixture(scope="module")
 def rendered(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     to = tmp_path_factory.mktemp("rendered")
-    done = play("templates.yml", HOSTS, "gateway", "classifier", rendered_to=str(to))
+    done = play("templates.yml", HOSTS, "appliance", "gateway", "classifier", rendered_to=str(to))
     assert done.returncode == 0, done.stdout + done.stderr
     return {name: json.loads((to / f"{name}.json").read_text("utf-8")) for name in HOSTS}
 
@@ -95,6 +96,16 @@ def test_the_configuration_says_what_the_variables_say(rendered: Rendered, tmp_p
     assert set(full.protect.administrators) >= {"198.51.100.9", "198.51.100.7@eth0"}
     plaintext = config_of("plaintext")
     assert plaintext.node.plaintext and not plaintext.node.cert and plaintext.enforce.enabled
+
+
+def test_what_a_variable_takes_comes_with_it_and_only_then(rendered: Rendered) -> None:
+    extras = {host: texts["extras"] for host, texts in rendered.items()}
+    assert extras == {
+        "plain": "",
+        "plaintext": "",
+        "batch": "dashboard",
+        "full": "notices,gateway",
+    }
 
 
 def test_protected_ones_come_first_in_every_chain_that_drops(rendered: Rendered) -> None:
