@@ -10,7 +10,7 @@ same queue by the same binding, once with the gateway and its window open.
 
     attack     hping3 and ordinary traffic mixed, in the lab: dropped from 1 s on, ordinary lost
     latency    p50 and p99 of the three, per rate of load, and packets lost inside the gateway
-    kill       SIGKILL under load: packets lost, fail_open on and off
+    kill       SIGKILL under load: packets lost, fail_open on and off; and SIGTERM
     published  profile = "paper": each packet judged malicious dropped, nothing else
 """
 
@@ -222,21 +222,25 @@ def _figures(probes: Probes) -> dict[str, float]:
 
 
 def kill(*, pps: int, seconds: float) -> dict[str, Any]:
-    """Return what SIGKILL under load costs."""
+    """Return what SIGKILL under load costs, and an orderly stop."""
     found: dict[str, Any] = {}
-    for fail_open in (True, False):
+    for name, number, fail_open in (
+        ("fail_open", signal.SIGKILL, True),
+        ("fail_closed", signal.SIGKILL, False),
+        ("stopped", signal.SIGTERM, True),
+    ):
         with TemporaryDirectory() as directory, ends() as net, ExitStack() as stack:
             where = Path(directory)
             process = stack.enter_context(gateway(net, where, fail_open=fail_open))
             sender = load(net, where, pps=pps, seconds=seconds)
             time.sleep(seconds / 2)
             before = counted(net, "gw") - counted(net, "wan")
-            process.kill()
+            process.send_signal(number)
             process.wait(30)
             sender.wait(60)
             time.sleep(0.5)
             arrived, delivered = counted(net, "gw"), counted(net, "wan")
-            found["fail_open" if fail_open else "fail_closed"] = {
+            found[name] = {
                 "arrived": arrived,
                 "lost": arrived - delivered,
                 "in_flight_before": before,
