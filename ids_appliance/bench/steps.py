@@ -8,6 +8,10 @@ from ids_appliance.bench.sender import Sent
 
 ALLOWED: Final = 1e-5
 """Share of the offered packets that may be lost, each way."""
+BEHIND_S: Final = 2.0
+BEHIND_SHARE: Final = 0.1
+"""How long after the last packet everything has to be judged: 2 s, or a tenth of a longer step. Who
+needs longer has not kept up, only put aside."""
 ACHIEVED: Final = 0.999
 """Share of the requested rate that the generator has to reach."""
 
@@ -40,6 +44,9 @@ class Step:
     counters: dict[str, int] = field(default_factory=dict)
     """What the gateway has counted meanwhile."""
 
+    behind_s: float = 0.0
+    """How long after the last packet the last verdict was known."""
+
     @property
     def offered_pps(self) -> float:
         """Frames offered a second."""
@@ -64,6 +71,8 @@ class Step:
         A loss is a loss, whatever the generator achieved: more packets would not have helped.
         """
         if max(self.lost_forwarding, self.lost_judging) > ALLOWED:
+            return Verdict.LOST
+        if self.behind_s > max(BEHIND_S, BEHIND_SHARE * self.sent.seconds):
             return Verdict.LOST
         reached = self.offered_pps >= ACHIEVED * self.sent.requested_pps
         return Verdict.HELD if reached and self.sent.achieved >= ACHIEVED else Verdict.LIMITED

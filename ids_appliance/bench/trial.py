@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -50,7 +51,7 @@ class BedTrials:
             used, machine, softirq = usage.read(sent.seconds)
             n = sent.packets
             wanted = (arrived + n, before.get("judged", 0) + n)
-            forwarded, after = self._settled(running, wanted)
+            forwarded, after, behind_s = self._settled(running, wanted)
         gone = {name: after[name] - before.get(name, 0) for name in TOLD if name in after}
         return Step(
             mode.name,
@@ -62,20 +63,27 @@ class BedTrials:
             machine_percent=machine,
             softirq_percent=softirq,
             counters=gone,
+            behind_s=behind_s,
         )
 
-    def _settled(self, running: Running, wanted: tuple[int, int]) -> tuple[int, dict[str, int]]:
+    def _settled(
+        self, running: Running, wanted: tuple[int, int]
+    ) -> tuple[int, dict[str, int], float]:
         """Return what has arrived and the mode's counters, once all that was wanted is there or
-        neither grows any more."""
+        neither grows any more; and after how many seconds they have last grown."""
+        begin_s, behind_s = time.monotonic(), 0.0
         last: tuple[int, int | None] = (-1, None)
         pause = threading.Event()
         still = 0
         for _ in range(round(SETTLE_LIMIT_S / SETTLE_S)):
             arrived, counters = self.bed.arrived(), running.counters()
             now = (arrived, counters.get("judged"))
-            still = still + 1 if now == last else 0
+            if now == last:
+                still += 1
+            else:
+                still, behind_s = 0, time.monotonic() - begin_s
             if still >= STILL or (now[0] >= wanted[0] and (now[1] is None or now[1] >= wanted[1])):
                 break
             last = now
             pause.wait(SETTLE_S)
-        return arrived, counters
+        return arrived, counters, behind_s

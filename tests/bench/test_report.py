@@ -1,5 +1,6 @@
 """Steps and results in, losses, ratios and the page out."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -166,3 +167,13 @@ def test_it_is_drawn(told, tmp_path: Path) -> None:
     made = draw(told, tmp_path)
     assert made == ["rates.png", "processor.png"]
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in made)
+
+
+def test_who_falls_behind_has_not_held_the_rate():
+    step = Step("offloaded", "syn-single", sent(1000, 10), 10_000, 10_000)
+    assert step.verdict is Verdict.HELD
+    assert dataclasses.replace(step, behind_s=1.9).verdict is Verdict.HELD
+    assert dataclasses.replace(step, behind_s=2.1).verdict is Verdict.LOST
+    longer = dataclasses.replace(step, sent=sent(1000, 60), forwarded=60_000, judged=60_000)
+    assert dataclasses.replace(longer, behind_s=5.9).verdict is Verdict.HELD
+    assert dataclasses.replace(longer, behind_s=6.1).verdict is Verdict.LOST
