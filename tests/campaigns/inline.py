@@ -1,15 +1,12 @@
-"""The inline path in figures: attack and ordinary traffic, added latency, what a kill costs.
+"""The inline path in figures: attack and ordinary traffic, what a kill costs.
 
-    python -m tests.campaigns.inline --seconds 10 --rates 1000 10000
+    python -m tests.campaigns.inline --seconds 10
     python -m tests.campaigns.inline --only attack kill --room 1core-1gb
 
-Four parts, in a network of namespaces (routed) or in the lab (attack). Needs root, trafgen and
-hping3; prints JSON. Latency: probes with the sender's clock in them, 200 a second beside the load,
-one way through the gateway; once without us, once with a program that accepts everything from the
-same queue by the same binding, once with the gateway and its window open.
+Three parts, in a network of namespaces (routed) or in the lab (attack). Needs root, trafgen and
+hping3; prints JSON. Rates and delays: tests/campaigns/inline_speed.py.
 
     attack     hping3 and ordinary traffic mixed, in the lab: dropped from 1 s on, ordinary lost
-    latency    p50 and p99 of the three, per rate of load, and packets lost inside the gateway
     kill       SIGKILL under load: packets lost, fail_open on and off; and SIGTERM
     published  profile = "paper": each packet judged malicious dropped, nothing else
 """
@@ -28,8 +25,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import numpy as np
-
 from ids_appliance.bench.groups import CLASSES, held
 from ids_appliance.config import Inline
 from ids_appliance.enforce.nft import Nft
@@ -38,7 +33,6 @@ from ids_appliance.gateway.client import Client
 from ids_appliance.gateway.messages import AskStatus
 from ids_appliance.lab.namespaces import Network
 from tests.campaigns.drills.ground import Ground
-from tests.campaigns.probes import Probes
 from tests.net.conftest import connect
 
 MODEL: Final = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
@@ -49,17 +43,6 @@ ROOM: tuple[str, ...] = ()
 QUEUE: Final = 7914
 LOAD_PORT: Final = 9010
 TARGET: Final = "198.51.100.2"
-PROBES_PPS: Final = 200
-
-ACCEPT_ALL: Final = f"""
-import netfilterqueue
-from ids_appliance.enforce.queue_rule import QueueRule
-queue = netfilterqueue.NetfilterQueue()
-queue.bind({QUEUE}, lambda packet: packet.accept(), max_len=4096, range=256, sock_len=8 << 20)
-QueueRule({QUEUE}, max_clean=64).install(["lan0"])
-print("ready", flush=True)
-queue.run()
-"""
 
 
 # The network and what runs in it ----------------------------------------------------------------
@@ -153,22 +136,6 @@ def status(where: Path) -> dict[str, int]:
 
 
 @contextmanager
-def accepting(net: Network, where: Path) -> Iterator[None]:
-    """A program that accepts everything from the same queue."""
-    process = subprocess.Popen(
-        net.command("gw", sys.executable, "-c", ACCEPT_ALL), stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-@contextmanager
 def nobody(net: Network, where: Path) -> Iterator[None]:
     """Forwarding without us."""
     with net.inside("gw"):
@@ -177,48 +144,6 @@ def nobody(net: Network, where: Path) -> Iterator[None]:
 
 
 # The parts --------------------------------------------------------------------------------------
-
-
-def latency(*, rates: list[int], seconds: float) -> dict[str, Any]:
-    """Return one-way delays and losses, per rate and way."""
-    found: dict[str, Any] = {}
-    ways = {"forwarding": nobody, "accepting": accepting, "judging": gateway}
-    for pps in rates:
-        rows = found[f"{pps}_pps"] = {}
-        for name, way in ways.items():
-            with TemporaryDirectory() as directory, ends() as net:
-                where = Path(directory)
-                with way(net, where), Probes(net, TARGET, pps=PROBES_PPS) as probes:
-                    time.sleep(0.5)
-                    probes.delays_us.clear()
-                    began = counted(net, "gw"), counted(net, "wan")
-                    load(net, where, pps=pps, seconds=seconds).wait(seconds * 10 + 30)
-                    rows[name] = _figures(probes)
-                    time.sleep(0.5)
-                    arrived = counted(net, "gw") - began[0]
-                    rows[name] |= {
-                        "arrived": arrived,
-                        "lost": arrived - (counted(net, "wan") - began[1]),
-                    }
-                    if name == "judging":
-                        rows[name]["counters"] = _of_interest(status(where))
-        base = rows["forwarding"]
-        for name in ("accepting", "judging"):
-            for p in ("p50_us", "p99_us"):
-                rows[name][f"added_{p}"] = round(rows[name].get(p, 0) - base.get(p, 0), 1)
-    return found
-
-
-def _figures(probes: Probes) -> dict[str, float]:
-    if not probes.delays_us:
-        return {"probes": 0}
-    p50, p99 = np.percentile(probes.delays_us, [50, 99])
-    return {
-        "probes": len(probes.delays_us),
-        "sent": probes.sent,
-        "p50_us": round(float(p50), 1),
-        "p99_us": round(float(p99), 1),
-    }
 
 
 def kill(*, pps: int, seconds: float) -> dict[str, Any]:
@@ -336,8 +261,7 @@ def main() -> int:
     global READER, ROOM
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rates", type=int, nargs="+", default=[1_000, 10_000, 50_000])
-    parts = ("attack", "latency", "kill", "published")
+    parts = ("attack", "kill", "published")
     parser.add_argument("--only", choices=parts, nargs="+", default=list(parts))
     parser.add_argument("--reader", choices=("package", "batch"), default=READER)
     parser.add_argument("--room", choices=tuple(CLASSES), help="hold the gateway to it")
@@ -351,8 +275,6 @@ def main() -> int:
 def run(asked: argparse.Namespace) -> dict[str, Any]:
     """Run the parts that are asked for."""
     found: dict[str, Any] = {}
-    if "latency" in asked.only:
-        found["latency"] = latency(rates=asked.rates, seconds=asked.seconds)
     if "kill" in asked.only:
         found["kill"] = kill(pps=10_000, seconds=asked.seconds)
     if "attack" in asked.only:

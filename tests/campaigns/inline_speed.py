@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +37,7 @@ from typing import Any, Final
 import numpy as np
 
 from ids_appliance.bench import mixes
+from ids_appliance.bench.groups import CLASSES, held
 from ids_appliance.bench.sender import Messages, transmit
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.enforce.queue_rule import TABLE, QueueRule, add_target
@@ -68,7 +69,8 @@ def forwarding(net: Network, where: Path) -> Iterator[int]:
 @contextmanager
 def started(net: Network, words: list[str]) -> Iterator[int]:
     """A program that says when it has bound the queue, and the gateway's rule before it."""
-    process = subprocess.Popen(net.command("gw", *words), stdout=subprocess.PIPE)
+    words = [*campaign.ROOM, *net.command("gw", *words)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert process.stdout is not None
     try:
         if process.stdout.readline() != b"ready\n":
@@ -319,11 +321,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--rates", type=int, nargs="+", default=[1_000, 10_000, 50_000])
+    parser.add_argument("--room", choices=tuple(CLASSES), help="hold who takes the packets to it")
     asked = parser.parse_args()
-    if asked.part == "rate":
-        found = rate(rounds=asked.rounds, seconds=asked.seconds, ways=asked.ways)
-    else:
-        found = delay(rates=asked.rates, seconds=asked.seconds, ways=asked.ways)
+    with held(asked.room) if asked.room else nullcontext(()) as campaign.ROOM:
+        if asked.part == "rate":
+            found = rate(rounds=asked.rounds, seconds=asked.seconds, ways=asked.ways)
+        else:
+            found = delay(rates=asked.rates, seconds=asked.seconds, ways=asked.ways)
     print(json.dumps(found, indent=1))
     return 0
 

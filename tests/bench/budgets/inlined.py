@@ -1,7 +1,7 @@
 """Inline: judging every packet over accepting every packet, in rate and in delay.
 
-The delays are the campaign's (tests/campaigns/inline.py): probes through the same queue, beside a
-load, with nobody, with a reader that accepts everything and with the gateway.
+The delays are the campaign's (tests/campaigns/inline_speed.py): probes through the same queue,
+beside a load, with nobody, with a reader that accepts everything and with the gateway.
 """
 
 import json
@@ -22,7 +22,8 @@ MIX: Final = "syn-single"
 """Each packet a connection of its own: of a captured one, sent again without waiting for answers,
 several wait in the queue at a time, and connection tracking drops all but the first (the later
 ones' entries clash with its own when they are let go)."""
-LOADS: Final = (1_000, 10_000)
+LOADS: Final = (1_000, 10_000, 50_000)
+WAYS: Final = ("forwarding", "package", "judged-batch")
 LIMIT_S: Final = 300.0
 
 
@@ -43,8 +44,8 @@ def measure(how: Thoroughness, *, seconds: float, say: Callable[[str], None]) ->
 
 
 def _delays(seconds: float) -> list[Figure]:
-    words = ["tests.campaigns.inline", "--only", "latency", "--seconds", f"{seconds:g}"]
-    words += ["--rates", *map(str, LOADS)]
+    words = ["tests.campaigns.inline_speed", "delay", "--seconds", f"{seconds:g}"]
+    words += ["--ways", *WAYS, "--rates", *map(str, LOADS)]
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=ROOT,
@@ -54,13 +55,13 @@ def _delays(seconds: float) -> list[Figure]:
         check=False,
     )
     try:
-        latency: dict[str, Any] = json.loads(done.stdout)["latency"]
+        latency: dict[str, Any] = json.loads(done.stdout)
     except (ValueError, KeyError) as error:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise LabError(f"the inline campaign ended with {done.returncode}: {last}") from error
     found = []
     for load, rows in latency.items():
-        nobody, accepting, judging = (rows[k] for k in ("forwarding", "accepting", "judging"))
+        nobody, accepting, judging = (rows[way] for way in WAYS)
         added = judging["p50_us"] - nobody["p50_us"]
         beside = f"accepting {accepting['p50_us'] - nobody['p50_us']:.0f} us"
         what = f"added delay at {load}, median"
