@@ -34,6 +34,8 @@ NEEDS_A_KERNEL = (
     "tests/capture/test_interfaces.py::test_offloads_of_a_name_that_is_no_text",
 )
 """qemu-user does not hand on the question about offloads (SIOCETHTOOL)."""
+THEIRS = ("pytest", "pytest-xdist", "hypothesis", "tqdm", "PyYAML")
+"""What the tests take."""
 LEFT_OUT = "not net and not data and not nightly and not zeek"
 MAX_S = 7200.0
 
@@ -108,7 +110,7 @@ def house(root: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         [sys.executable, "-m", "pip", "download", "--quiet", f"--dest={found}"]
         + ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", *platforms]
         + [f"--abi={abi}" for abi in ("cp311", "abi3", "none")]
-        + ["pytest", "hypothesis", "tqdm", "PyYAML"],
+        + list(THEIRS),
         check=True,
     )
     shutil.copytree(found, root / "house")
@@ -130,7 +132,7 @@ def test_the_wheel_is_built_as_on_a_host(root: Path, house: str) -> None:
     assert said[-1].endswith("linux_aarch64.whl")
     inside(root, "python3", "-m", "venv", "/venv")
     install = ("/venv/bin/pip", "install", "--quiet", "--no-index", f"--find-links={house}")
-    inside(root, *install, "ids-appliance", "pytest", "hypothesis", "tqdm", "PyYAML")
+    inside(root, *install, "ids-appliance", *THEIRS)
     assert "ids-appliance" in inside(root, "/venv/bin/ids-appliance", "--version")
 
 
@@ -145,6 +147,7 @@ def test_the_unit_tests_pass(root: Path, request: pytest.FixtureRequest) -> None
         shutil.copy2(ROOT / name, source)
     # Without the package beside the tests: the wheel is what is tested.
     run = f"cd /source && exec /venv/bin/python -m pytest -q -m '{LEFT_OUT}' -p no:cacheprovider "
+    run += "-n 2 --dist loadfile "
     run += f"--ignore={NEEDS_MORE} " + "".join(f"--deselect={one} " for one in NEEDS_A_KERNEL)
     said = inside(root, "sh", "-c", run + " ".join(f"tests/{name}" for name in TESTS))
     with request.getfixturevalue("capsys").disabled():
