@@ -7,7 +7,7 @@ import pytest
 
 from ids_appliance.lab import scenarios
 from tests.campaigns.lab_attacks import sweep
-from tests.campaigns.lab_attacks.drawing import LEARNT, UNSEEN, scenario
+from tests.campaigns.lab_attacks.drawing import LEARNT, OWN, UNSEEN, scenario
 from tests.campaigns.lab_attacks.learning import by_family
 
 KINDS = (*LEARNT, *UNSEEN)
@@ -19,7 +19,9 @@ def attack(drawn):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_drawn_can_be_played_and_is_the_same_each_time(kind):
+def test_what_is_drawn_can_be_played_and_is_the_same_each_time(kind, monkeypatch):
+    for name, tool in OWN.items():
+        monkeypatch.setitem(scenarios.TOOLS, name, tool)
     for number in range(25):
         drawn = scenario(*kind, number)
         assert drawn == scenario(*kind, number)

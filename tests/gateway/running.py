@@ -234,9 +234,9 @@ def running(run_dir: Path, **options) -> Iterator[Gateway]:
 
 
 def reachable(path: Path) -> Path:
-    """Let other users reach a directory of pytest's."""
-    for place in [path, *path.parents[:2]]:
-        if os.stat(place).st_uid == os.geteuid():
+    """Let other users reach a directory of pytest's; it is three levels deep, four with xdist."""
+    for place in [path, *path.parents[:3]]:
+        if os.stat(place).st_uid == os.geteuid() and place.stat().st_mode & 0o777 == 0o700:
             os.chmod(place, 0o755)
     return path
 

@@ -21,6 +21,7 @@ from ids_appliance._features import HostIdentity
 from ids_appliance.errors import LabError
 from ids_appliance.gateway.offline import offline_parts
 from ids_appliance.gateway.replay import Replay, Replayed
+from ids_appliance.lab import scenarios
 from ids_appliance.lab.network import Lab
 from ids_appliance.lab.run import play
 from ids_appliance.lab.services import offered
@@ -28,7 +29,7 @@ from ids_appliance.train.labels import Entry, Labeller, read_labels
 from ids_appliance.train.study.intervals import wilson
 from ids_appliance.train.study.replays import outcome, settings
 from ids_appliance.types import U8, FrameBatch
-from tests.campaigns.lab_attacks.drawing import LEARNT, UNSEEN, scenario
+from tests.campaigns.lab_attacks.drawing import LEARNT, OWN, UNSEEN, scenario
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 TAG: Final = "lat"
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--layout", action="append", default=[])
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "iot-top20")
     given = parser.parse_args()
+    scenarios.TOOLS.update(OWN)
     if given.what == "judge":
         print("\n".join(judged(given.folder, given.model)))
         return
