@@ -60,7 +60,7 @@ def test_all_frames_whatever_the_name(write, data: bytes, pack) -> None:
 
 def test_gzip_members_and_padding_are_one_file(write) -> None:
     cuts = [0, 5, 30, 30, 70_000, len(PCAP)]
-    members = [gzip.compress(PCAP[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    members = [gzip.compress(PCAP[a:b], mtime=0) for a, b in zip(cuts, cuts[1:], strict=False)]
     source = CaptureFile(write(b"".join(members[:3]) + bytes(9) + b"".join(members[3:])))
     assert read(source) == FRAMES and source.problem is None
 
@@ -85,14 +85,14 @@ def test_cut_short(write, pack) -> None:
 
 
 def test_gzip_without_its_trailer_is_cut_short(write) -> None:
-    source = CaptureFile(write(gzip.compress(PCAP)[:-3]))
+    source = CaptureFile(write(gzip.compress(PCAP, mtime=0)[:-3]))
     assert read(source) == FRAMES
     assert source.counters()["truncated_file"] == 1 and "gzip" in source.problem
 
 
 @pytest.mark.parametrize("where", [0.5, 1.0])
 def test_gzip_damaged(write, where: float) -> None:
-    packed = bytearray(gzip.compress(PCAP))
+    packed = bytearray(gzip.compress(PCAP, mtime=0))
     at = min(int(len(packed) * where), len(packed) - 6)
     packed[at : at + 4] = b"\xff\xff\xff\xff"
     source = CaptureFile(write(bytes(packed)))
@@ -105,7 +105,7 @@ def test_gzip_damaged(write, where: float) -> None:
 
 
 def test_something_behind_the_gzip_data(write) -> None:
-    source = CaptureFile(write(gzip.compress(PCAP) + b"and a signature"))
+    source = CaptureFile(write(gzip.compress(PCAP, mtime=0) + b"and a signature"))
     assert read(source) == FRAMES and source.counters()["corrupt_gzip"] == 1
 
 
@@ -123,9 +123,9 @@ def test_nonsense_inside(write) -> None:
         (PCAP[:20], "cut off"),
         (PCAPNG[:11], "cut off"),
         (b"%PDF-1.7 and more of it, much more", "not a pcap"),
-        (gzip.compress(b"%PDF-1.7 and more of it, much more"), "not a pcap"),
-        (gzip.compress(b""), "is empty"),
-        (gzip.compress(PCAP)[:12], "gzip"),
+        (gzip.compress(b"%PDF-1.7 and more of it, much more", mtime=0), "not a pcap"),
+        (gzip.compress(b"", mtime=0), "is empty"),
+        (gzip.compress(PCAP, mtime=0)[:12], "gzip"),
         (b"\x1f\x8b" + b"nonsense" * 9, "gzip"),
     ],
 )
@@ -211,7 +211,7 @@ def test_closing_ends_the_batches(write) -> None:
 @settings(max_examples=60, deadline=None)
 @given(at=st.integers(10, 20_000), piece=st.binary(min_size=1, max_size=4))
 def test_damaged_gzip_is_survived(tmp_path_factory, at: int, piece: bytes) -> None:
-    packed = bytearray(gzip.compress(PCAP, 1))
+    packed = bytearray(gzip.compress(PCAP, 1, mtime=0))
     at %= len(packed)
     packed[at : at + len(piece)] = piece
     path = tmp_path_factory.mktemp("gzip") / "x"
