@@ -29,6 +29,8 @@ def document(
         "modes": dict(modes),
         "mixes": list(mixes),
         "steps": results.steps,
+        "lost_once": results.lost_once,
+        "held_then": results.held_then,
         "found": [_found(one) for one in results.found],
         "fixed": [told(step) for step in results.fixed],
     }

@@ -1,8 +1,8 @@
 """Modes, mixes and how thorough in, every search of a run out, taking turns.
 
 In a round each mode's search has one step before any has its second: what disturbs the machine for
-a minute disturbs all alike. The first round of a mix searches from far, later ones begin at what
-the round before has found, and each gives one pair (mode, tapped) for the ratios.
+a minute disturbs all alike. The first round of a mix searches from far, later ones begin a little
+below what the round before has found, and each gives one pair (mode, tapped) for the ratios.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,11 @@ from ids_appliance.bench.search import Probe, Search, Terms, Verdict
 from ids_appliance.bench.steps import Step
 
 TRIES: Final = 2
-"""How often a rate is offered that the generator does not achieve."""
+"""How often a rate of the search is offered that has not held: one stall of the machine, or one of
+the generator's, else decides about a whole search. A confirmation that loses is not tried again."""
+NEAR: Final = 0.93
+"""Where a later round begins, as a share of what the round before has found; and 1 / `NEAR`**2 is
+its first stride, so that the second step is as far above it."""
 
 
 class Trials(Protocol):
@@ -31,6 +35,9 @@ class Thoroughness:
     step_s: float = 10.0
     confirm_s: float = 60.0
     confirmations: int = 3
+    confirmed_rounds: int = 10
+    """Rounds, from the first on, whose answers are confirmed; those of later ones are what held in
+    the search."""
     rounds: int = 10
     resolution: float = 0.05
     start_pps: float = 20_000.0
@@ -39,13 +46,14 @@ class Thoroughness:
     """Rates at which every mode's CPU and memory are measured."""
     fixed_s: float = 60.0
 
-    def terms(self, start_pps: float = 0.0) -> Terms:
-        """Return a search's terms, from far or from near a rate."""
+    def terms(self, number: int, near_pps: float = 0.0) -> Terms:
+        """Return the terms of a round's search, from far or from near a rate."""
         return Terms(
-            start_pps=start_pps or self.start_pps,
+            start_pps=NEAR * near_pps or self.start_pps,
+            stride=NEAR**-2 if near_pps else 2.0,
             ceiling_pps=self.ceiling_pps,
             resolution=self.resolution,
-            confirmations=self.confirmations,
+            confirmations=self.confirmations if number <= self.confirmed_rounds else 0,
         )
 
 
@@ -79,6 +87,10 @@ class Results:
     found: list[Found] = field(default_factory=list)
     fixed: list[Step] = field(default_factory=list)
     steps: int = 0
+    lost_once: int = 0
+    """Steps of a search that lost and were tried again."""
+    held_then: int = 0
+    """Of these, which held the second time."""
 
 
 Say = Callable[[str], None]
@@ -104,7 +116,7 @@ class Run:
         self, modes: Sequence[Mode], mix: str, *, number: int, near: dict[tuple[str, str], float]
     ) -> None:
         how = self._how
-        searches = {m.name: Search(how.terms(near.get((m.name, mix), 0.0))) for m in modes}
+        searches = {m.name: Search(how.terms(number, near.get((m.name, mix), 0.0))) for m in modes}
         held: dict[str, Step] = {}
         try:
             while any(search.probe for search in searches.values()):
@@ -112,8 +124,7 @@ class Run:
         finally:  # also after Ctrl-C
             for mode in modes:
                 search = searches[mode.name]
-                # Twice a start that is a quarter below: two steps around what was found before.
-                near[mode.name, mix] = 0.75 * search.pps
+                near[mode.name, mix] = search.pps
                 at = held.get(mode.name) if search.pps else None
                 finished = search.probe is None
                 if finished or at is not None:
@@ -136,20 +147,25 @@ class Run:
             probe = search.probe
             if probe is None:
                 continue
-            step = self._try(mode, mix, probe)
+            step = self._try(mode, mix, probe, number=number)
             search.tell(step.verdict)
             if step.sent.requested_pps == search.pps or probe.confirming:
                 held[mode.name] = step
-            self._say(f"{mix} {number}: {line(step, confirming=probe.confirming)}")
 
-    def _try(self, mode: Mode, mix: str, probe: Probe) -> Step:
-        """Try a rate; again where only the generator could not, which says nothing about it."""
+    def _try(self, mode: Mode, mix: str, probe: Probe, *, number: int) -> Step:
+        """Try a rate; again if only the generator could not, and if a step of the search lost."""
         seconds = self._how.confirm_s if probe.confirming else self._how.step_s
-        for _ in range(TRIES):
+        lost = False
+        for left in reversed(range(TRIES)):
             step = self._trials.run(mode, mix, probe.pps, seconds)
+            self._say(f"{mix} {number}: {line(step, confirming=probe.confirming)}")
             self.results.steps += 1
-            if step.verdict is not Verdict.LIMITED:
+            self.results.held_then += lost and step.verdict is Verdict.HELD
+            if step.verdict is Verdict.HELD or (probe.confirming and step.verdict is Verdict.LOST):
                 break
+            if step.verdict is Verdict.LOST and left:
+                lost = True
+                self.results.lost_once += 1
         return step
 
     def fix(self, modes: Sequence[Mode], mixes: Sequence[str], *, timed: bool = True) -> None:
@@ -180,7 +196,8 @@ def hasten(how: Thoroughness, **given: Any) -> Thoroughness:
 
 def steps_at_most(how: Thoroughness, modes: int, mixes: int) -> float:
     """Return about how many seconds a run takes, three steps' worth of processes included."""
-    first = 8 * (how.step_s + 4) + how.confirmations * (how.confirm_s + 4)
-    later = 5 * (how.step_s + 4) + how.confirmations * (how.confirm_s + 4)
-    searches = mixes * modes * (first + (how.rounds - 1) * later)
+    steps = 11 + 6 * (how.rounds - 1)
+    confirmations = how.confirmations * min(how.rounds, how.confirmed_rounds)
+    searches = steps * (how.step_s + 4) + confirmations * (how.confirm_s + 4)
+    searches *= mixes * modes
     return searches + len(how.fixed_pps) * mixes * modes * (how.fixed_s + 4)

@@ -42,14 +42,21 @@ def _head(told: Document) -> list[str]:
         f"{machine['kernel']}; load before the run {machine['load_average']:.2f}",
         f"* {versions}; model {told['model']}",
         f"* steps of {how['step_s']:g} s, {how['confirmations']} confirmations of "
-        f"{how['confirm_s']:g} s, {how['rounds']} rounds, resolution {how['resolution']:.0%}; "
-        f"{told['steps']} steps",
+        f"{how['confirm_s']:g} s{_confirmed(how)}, {how['rounds']} rounds, resolution "
+        f"{how['resolution']:.0%}; {told['steps']} steps; {told['lost_once']} of the search lost "
+        f"and were tried again, {told['held_then']} of these held then",
         "* lost = offered - forwarded, or offered - judged, whichever is more; at most 0.001 %. "
         "Window open, responses off. Generator, gateway, node and sink share this machine's cores.",
     ]
     if told["interrupted"]:
         lines += ["", "**The run was interrupted: what follows is what it had.**"]
     return lines
+
+
+def _confirmed(how: dict[str, Any]) -> str:
+    """Return which rounds' answers were confirmed, if not those of all."""
+    n = how["confirmed_rounds"]
+    return f" (rounds 1 to {n})" if how["confirmations"] and n < how["rounds"] else ""
 
 
 def _paper(told: Document) -> list[str]:

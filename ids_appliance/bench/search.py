@@ -1,4 +1,4 @@
-"""Verdicts on offered rates in, the highest rate without loss out: doubling, then bisection.
+"""Verdicts on offered rates in, the highest rate without loss out: galloping, then bisection.
 
 It knows no time and no network, so that a test can hold it against a search that tries every rate,
 and several of them can take turns on one machine.
@@ -29,6 +29,9 @@ class Terms:
     ceiling_pps: float = 4_000_000.0
     resolution: float = 0.05
     """The answer and the lowest rate that did not hold are at most this share apart."""
+    stride: float = 2.0
+    """Factor of the first step away from the start; each further one the same way squares it, up to
+    2. Who knows about where the answer is begins with small ones."""
     confirmations: int = 3
     """Longer steps at the answer that have to hold as well."""
 
@@ -49,6 +52,7 @@ class Search:
         self._terms = terms
         self._low = 0.0
         self._high = math.inf
+        self._stride = terms.stride
         self._confirmed = 0
         self._confirming = self._done = False
         self.limited = False
@@ -93,14 +97,20 @@ class Search:
             if self._low >= terms.ceiling_pps:
                 self.limited = True
                 self._confirm()
-            self._rate = min(2 * self._low or terms.start_pps, terms.ceiling_pps)
+            wanted = self._low * self._gallop() if self._low else terms.start_pps
+            self._rate = min(wanted, terms.ceiling_pps)
         elif not self._low:
-            self._rate = self._high / 2
+            self._rate = self._high / self._gallop()
             self._done = self._rate < terms.floor_pps
         elif self._high <= self._low * (1 + terms.resolution):
             self._confirm()
         else:
             self._rate = math.sqrt(self._low * self._high)
+
+    def _gallop(self) -> float:
+        stride = self._stride
+        self._stride = min(2.0, stride * stride)
+        return stride
 
     def _confirm(self) -> None:
         self._confirming, self._rate = True, self._low

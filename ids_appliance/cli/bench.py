@@ -75,6 +75,7 @@ def number(name: str, about: str, low: float, *, whole: bool = False) -> Callabl
 @number("--step", "Seconds a step of the search (10).", 0.5)
 @number("--confirm", "Seconds a confirmation (60).", 0.5)
 @number("--confirmations", "Longer runs that have to hold as well (3).", 0, whole=True)
+@number("--confirmed-rounds", "Rounds whose answers are confirmed (all).", 1, whole=True)
 @number("--rounds", "Searches of each mode, interleaved: pairs for the ratios (10).", 1, whole=True)
 @number("--resolution", "Share by which the answer may be too low (0.05).", 0.001)
 @number("--ceiling", "Packets a second above which nobody looks (4,000,000).", 100)
@@ -229,6 +230,7 @@ def _thoroughness(quick: bool, given: dict[str, Any]) -> Thoroughness:
         confirm_s=given["confirm"],
         confirmations=given["confirmations"],
         rounds=given["rounds"],
+        confirmed_rounds=given["confirmed_rounds"] or given["rounds"],
         resolution=given["resolution"],
         ceiling_pps=given["ceiling"],
         fixed_pps=given["fixed"],

@@ -87,6 +87,47 @@ def test_every_round_finds_what_each_mode_holds(told):
         assert holds / 1.06 < found.low <= found.high <= holds
 
 
+class Stalling(Trials):
+    """The machine stalls in some steps, whatever the rate: by their number."""
+
+    def __init__(self, *stalls: int) -> None:
+        super().__init__()
+        self._stalls = stalls
+
+    def run(self, mode, mix, pps, seconds):
+        step = super().run(mode, mix, pps, seconds)
+        return dataclasses.replace(step, forwarded=0) if len(self.asked) in self._stalls else step
+
+
+def test_one_stall_does_not_decide_about_a_search():
+    how, modes = Thoroughness(rounds=1, confirmations=1), [MODES["offloaded"]]
+    calm, stalling = Run(Trials(), how, say=print), Run(Stalling(2), how, say=print)
+    calm.search(modes, ["syn-single"])
+    stalling.search(modes, ["syn-single"])
+    assert stalling.results.found[0].pps == calm.results.found[0].pps
+    # What really does not hold loses both times.
+    assert stalling.results.lost_once == calm.results.lost_once + 1
+    assert (stalling.results.held_then, calm.results.held_then) == (1, 0)
+
+
+def test_a_stall_in_a_confirmation_is_a_loss():
+    how, modes = Thoroughness(rounds=1, confirmations=1), [MODES["offloaded"]]
+    calm = Run(Trials(), how, say=print)
+    calm.search(modes, ["syn-single"])
+    stalling = Run(Stalling(calm.results.steps), how, say=print)
+    stalling.search(modes, ["syn-single"])
+    assert stalling.results.found[0].pps == pytest.approx(calm.results.found[0].pps / 1.05)
+
+
+def test_later_rounds_may_go_unconfirmed():
+    said = []
+    how = Thoroughness(rounds=3, confirmations=2, confirmed_rounds=1)
+    run = Run(Trials(), how, say=said.append)
+    run.search([MODES["offloaded"]], ["syn-single"])
+    assert len([one for one in said if "confirming" in one]) == 2
+    assert [found.finished for found in run.results.found] == [True] * 3
+
+
 def test_ratios_are_of_pairs(told):
     found, limited = ratios(told, "offloaded", "tapped", "random")
     assert not limited and found.n == 3 and found.median == pytest.approx(0.75, rel=0.06)

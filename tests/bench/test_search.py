@@ -32,9 +32,17 @@ def slow_twin(terms: Terms, held: float, generator: float) -> float:
     return best
 
 
-@given(held=LIMITS, generator=LIMITS, start=st.floats(200, 1e6), resolution=st.floats(0.01, 0.5))
-def test_it_finds_what_trying_every_rate_finds(held, generator, start, resolution):
-    terms = Terms(start_pps=start, ceiling_pps=2e6, resolution=resolution, confirmations=1)
+@given(
+    held=LIMITS,
+    generator=LIMITS,
+    start=st.floats(200, 1e6),
+    stride=st.floats(1.05, 2),
+    resolution=st.floats(0.01, 0.5),
+)
+def test_it_finds_what_trying_every_rate_finds(held, generator, start, stride, resolution):
+    terms = Terms(
+        start_pps=start, stride=stride, ceiling_pps=2e6, resolution=resolution, confirmations=1
+    )
     search = Search(terms)
     probes = answer(search, held, generator)
     wanted = slow_twin(terms, held, generator)
@@ -48,6 +56,12 @@ def test_it_finds_what_trying_every_rate_finds(held, generator, start, resolutio
     else:
         assert wanted <= 2 * terms.floor_pps
     assert probes < 60
+
+
+@pytest.mark.parametrize("held", [85_000, 90_000, 97_000, 105_000])
+def test_who_knows_about_where_it_is_needs_few_steps(held):
+    near = Search(Terms(start_pps=93_000, stride=1.16, resolution=0.1, confirmations=0))
+    assert answer(near, held, 1e9) <= 4 and held / 1.1 <= near.pps <= held
 
 
 def test_confirmations_are_asked_for_and_counted():
