@@ -106,7 +106,7 @@ cdef extern from *:
         Instruction *filter
     int AF_PACKET, SOCK_RAW, SOCK_CLOEXEC, SOL_SOCKET, SOL_PACKET, SO_ERROR, SO_ATTACH_FILTER
     int SO_DETACH_FILTER
-    int PACKET_VERSION, PACKET_RX_RING, PACKET_STATISTICS, PACKET_ADD_MEMBERSHIP, PACKET_FANOUT
+    int PACKET_VERSION, PACKET_RX_RING, PACKET_STATISTICS, PACKET_ADD_MEMBERSHIP
     int PACKET_IGNORE_OUTGOING, PACKET_MR_PROMISC, TPACKET_V3, TP_STATUS_USER
     int ETH_P_ALL, IDS_SLL_OFFSET
     int PROT_READ, PROT_WRITE, MAP_SHARED
@@ -337,13 +337,6 @@ cdef class Ring:
                       sizeof(membership)) < 0:
             _fail(f"promiscuous mode of interface {ifindex}")
 
-    def join_fanout(self, uint16_t group, uint16_t kind):
-        """Share the frames with the other rings of a group (PACKET_FANOUT_*)."""
-        cdef uint32_t value = group | (<uint32_t>kind << 16)
-        self._open()
-        if setsockopt(self.fd, SOL_PACKET, PACKET_FANOUT, &value, sizeof(value)) < 0:
-            _fail(f"fanout group {group}")
-
     def take_error(self):
         """Return and clear the socket's pending error number (ENETDOWN), 0 if there is none."""
         cdef int error = 0
@@ -527,7 +520,7 @@ cdef class Ring:
         program.filter = &refuse
         setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program))
         # Changing the protocol makes the kernel wait until no frame is on its way to this ring any
-        # more. It fails where the interface is gone, or in a fanout group: then nothing is lost.
+        # more. It fails where the interface is gone: then nothing is lost.
         if self.bound:
             memset(&where, 0, sizeof(where))
             where.sll_family = <unsigned short>AF_PACKET

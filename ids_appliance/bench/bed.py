@@ -113,10 +113,12 @@ class Bed:
     """The namespaces, wired up; leaving it removes them and every process in them.
 
     camps: what comes in at the gateway is served by the gateway's CPU, at the node by the others'.
+    forwards: whether the gateway forwards at all.
     """
 
-    def __init__(self, camps: Camps | None = None) -> None:
+    def __init__(self, camps: Camps | None = None, *, forwards: bool = True) -> None:
         self._camps = camps
+        self._forwards = forwards
         self._net = Network("bench-", "gen", GATEWAY, "sink", "node")
         self._on_exit = ExitStack()
         self._pools: dict[str, Path] = {}
@@ -154,7 +156,7 @@ class Bed:
             f"route add default via {SINK}",
         )
         net.ip("node", f"addr add {NODE}/24 dev eth0")
-        net.write(GATEWAY, "net/ipv4/ip_forward", "1")
+        net.write(GATEWAY, "net/ipv4/ip_forward", str(int(self._forwards)))
         if self._camps is not None:
             for name, port in ((GATEWAY, INTERFACE), (GATEWAY, "node0"), ("node", "eth0")):
                 cpus = self._camps.steering(gateway=name == GATEWAY)

@@ -64,8 +64,6 @@ class RingOptions:
     taps: tuple[str, ...] = ()
     """Interfaces that carry copies of others' frames: a frame's direction there says nothing, and
     all of them are seen, whomever they are for."""
-    fanout: tuple[int, int] | None = None
-    """(group, PACKET_FANOUT_*): share the frames between processes."""
 
 
 @dataclass(slots=True)
@@ -141,8 +139,7 @@ class RingSource:
         self._number = 0
         self._closed = self._stopping = self._running = self._released = False
         self._ports = [_Port(name) for name in chosen]
-        # A ring in a fanout group cannot be bound again when its interface is created anew.
-        self._single = len(chosen) == 1 and self._options.fanout is None
+        self._single = len(chosen) == 1
         self._known: dict[int, tuple[int, int, int, bool]] = {}
         self._ring = _made(self._options, ", ".join(chosen))
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -174,8 +171,6 @@ class RingSource:
             self._apply()
             if not self._single:
                 self._ring.bind(0)
-            if self._options.fanout is not None:
-                self._ring.join_fanout(*self._options.fanout)
         except OSError as error:
             raise InterfaceError(f"{name} cannot be read: {error.strerror}") from error
 

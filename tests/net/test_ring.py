@@ -316,26 +316,6 @@ def test_socket_filter(routed: Network) -> None:
     raw.close()
 
 
-def test_fanout_shares_the_frames(routed: Network) -> None:
-    options = RingOptions(fanout=(7, 1))  # PACKET_FANOUT_LB: in turn
-    with routed.inside("gw"):
-        sources = [RingSource("lan0", options) for _ in range(2)]
-        readers = [Reader(routed, source, []) for source in sources]
-        sent = readers[0].send(100)
-
-        def all_have_arrived() -> bool:
-            return sum(source.counters()["kernel_packets"] for source in sources) >= len(sent)
-
-        wait_for(all_have_arrived)
-        for reader in readers:
-            reader.source.stop()
-            for batch in reader.batches:
-                if batch is not None:
-                    reader.take(batch)
-    one, other = (reader.seen & sent for reader in readers)
-    assert one | other == sent and not one & other and one and other
-
-
 def test_promiscuous_membership(routed: Network) -> None:
     def promiscuous() -> str:
         return run("ip", "-n", routed.full("gw"), "-d", "link", "show", "lan0")
