@@ -2,9 +2,9 @@
 
 Real labelled captures are repeated, with ports and payload bytes changed at random, into a tree of
 CICIoT2023's layout of a given size; then `extract` and `train` run on it as a user would run them,
-each process of theirs is watched, and the scratch directory is emptied. Then once more with a
-worker of two killed (SIGKILL) while it writes, and once with the whole run killed and given again:
-the tables and the bundles have to be the same to the byte, or the exit code is 1.
+each process of theirs is watched, and the scratch directory is emptied: by one process, by two
+workers, by two with one killed (SIGKILL) while it writes and one while it draws, and by a process
+killed and given again. Tables and bundles have to be the same to the byte, or the exit code is 1.
 
     python -m tests.bench.scale --scratch build/scale --gigabytes 10
 """
@@ -155,28 +155,37 @@ class Watched:
         return out | {"most_resident_mb": round(max(self.resident_mb.values()), 1)}
 
 
-class KillAWriter:
-    """Ends a process that writes a table, as soon as a third of the captures is done."""
+class Kill:
+    """Ends a process of a command (SIGKILL): one that writes a table as soon as a third of the
+    captures is done, or a worker that has been seen at a table ten times; or all of the command."""
 
-    def __init__(self, tables: Path, captures: int, *, whole: bool) -> None:
-        """whole: end the command itself, not a worker of it."""
-        self.tables, self.least, self.whole, self.killed = tables, captures // 3, whole, 0
-        self.done_before = 0
+    def __init__(self, tables: Path, captures: int = 0, *, whole: bool = False) -> None:
+        """captures: of the corpus, whose tables are written; 0: the tables are read."""
+        self.tables, self.captures, self.whole = tables, captures, whole
+        self.seen, self.done_before = 0, 0
 
     def __call__(self, running: psutil.Process) -> bool:
-        done = sum(finished(path) for path in self.tables.glob("*.json"))
-        writing = [path.name for path in self.tables.glob(".writing-*.parquet")]
-        workers = {child.pid for child in running.children(recursive=True)} | {running.pid}
-        for name in writing if done >= self.least else ():
-            pid = int(name.removeprefix(f".writing-{platform.node()}-").partition("-")[0])
-            if pid in workers:
-                self.killed, self.done_before = running.pid if self.whole else pid, done
-                os.kill(self.killed, signal.SIGKILL)
-                return True
-        return False
+        victim = self._writing(running) if self.captures else self._reading(running)
+        if victim:
+            os.kill(running.pid if self.whole else victim, signal.SIGKILL)
+        return victim > 0
 
-    def told(self) -> dict[str, int]:
-        return {"captures_done_when_killed": self.done_before}
+    def _writing(self, running: psutil.Process) -> int:
+        self.done_before = sum(finished(path) for path in self.tables.glob("*.json"))
+        if self.done_before < self.captures // 3:
+            return 0
+        workers = {child.pid for child in running.children(recursive=True)} | {running.pid}
+        writing = [path.name for path in self.tables.glob(".writing-*.parquet")]
+        prefix = f".writing-{platform.node()}-"
+        pids = [int(name.removeprefix(prefix).partition("-")[0]) for name in writing]
+        return next((pid for pid in pids if pid in workers), 0)
+
+    def _reading(self, running: psutil.Process) -> int:
+        for child in running.children(recursive=True):
+            if any(Path(file.path).parent == self.tables for file in child.open_files()):
+                self.seen += 1
+                return child.pid if self.seen >= 10 else 0
+        return 0
 
 
 def finished(path: Path) -> bool:
@@ -208,6 +217,53 @@ def digest(directory: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in directory.iterdir() if p.suffix in (".json", ".npz")}
 
 
+class Bench:
+    """A corpus and what one process makes of it; every other way has to make the same."""
+
+    def __init__(self, scratch: Path, rows: int) -> None:
+        self.scratch, self.rows, self.wrong = scratch, rows, list[str]()
+        self.tree, self.tables, self.model = (scratch / n for n in ("tree", "tables", "model"))
+
+    def alike(self, what: str, same: bool) -> None:
+        tell({what: same})
+        if not same:
+            self.wrong.append(what)
+
+    def extract(self, tables: Path, *options: object, kill: Kill | None = None) -> Watched:
+        arguments = ("extract", "--data", self.tree, "--tables", tables, *options)
+        return Watched(*arguments, meanwhile=kill)
+
+    def train(
+        self, tables: Path, model: Path, *options: object, kill: Kill | None = None
+    ) -> Watched:
+        run = ("train", "--no-evaluate", "--rows", self.rows, "--data", tables, "--out", model)
+        return Watched(*run, *options, meanwhile=kill)
+
+    def compare(self, name: str, *options: object, deaths: str = "") -> None:
+        """Make tables and a bundle another way, with deaths: of a "worker" in each of the two
+        commands, or of the extraction as a "whole", which is then given again."""
+        tables, model = (self.scratch / f"{what}-{name}" for what in ("tables", "model"))
+        captures, whole = len(list(self.tree.rglob("*.pcap"))), deaths == "whole"
+        total = sum(path.stat().st_size for path in self.tree.rglob("*.pcap"))
+        kill = Kill(tables, captures, whole=whole) if deaths else None
+        run = self.extract(tables, *options, kill=kill)
+        told = {"captures_done_when_killed": kill.done_before} if kill else {}
+        tell({f"extract_{name}": run.told(0 if whole else total) | told})
+        if deaths:
+            self.alike(f"extract_{name}_killed_in_time", run.disturbed)
+        if whole:
+            run = self.extract(tables, *options)
+            tell({f"extract_{name}_again": run.told(), "said": run.output.strip()})
+        self.alike(f"tables_{name}_identical", same_files(self.tables, tables))
+        kill = Kill(tables) if deaths == "worker" else None
+        run = self.train(tables, model, *options, kill=kill)
+        tell({f"train_{name}": run.told()})
+        if kill:
+            self.alike(f"train_{name}_killed_in_time", run.disturbed)
+        self.alike(f"bundles_{name}_identical", digest(model) == digest(self.model))
+        shutil.rmtree(tables)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scratch", type=Path, required=True)
@@ -221,54 +277,20 @@ def main() -> None:
     if free < 2 * n_bytes:
         n_bytes = free // 3
         print(f"only {free / 1e9:.1f} GB free: a corpus of {n_bytes / 1e9:.1f} GB", file=sys.stderr)
-    tree, tables, model = (given.scratch / name for name in ("tree", "tables", "model"))
+    bench = Bench(given.scratch.resolve(), given.rows)
     try:
-        total = make_tree(Path(given.data), tree, n_bytes)
+        total = make_tree(Path(given.data), bench.tree, n_bytes)
         tell({"corpus_bytes": total, "cores": os.cpu_count()})
-        one = Watched("extract", "--data", tree, "--tables", tables)
+        one = bench.extract(bench.tables)
         tell({"extract_one_process": one.told(total), "said": one.output.strip()})
-        tell({"table_bytes": sum(p.stat().st_size for p in tables.iterdir())})
-        tell({"extract_again": Watched("extract", "--data", tree, "--tables", tables).told()})
-        wrong = []
-
-        def alike(what: str, same: bool) -> None:
-            tell({what: same})
-            wrong.extend([] if same else [what])
-
-        dask = ("--dask", "local:2")
-        captures = len(list(tree.rglob("*.pcap")))
-        train = ("train", "--no-evaluate", "--rows", given.rows, "--data")
-        tell({"train_one_process": Watched(*train, tables, "--out", model).told()})
-        two, killed, again = (tables.with_name(f"tables-{n}") for n in ("two", "killed", "again"))
-        extract = ("extract", "--data", tree, "--tables")
-
-        run = Watched(*extract, two, *dask)
-        tell({"extract_local_2": run.told(total)})
-        alike("tables_identical", same_files(tables, two))
-        other = model.with_name("model-two")
-        tell({"train_local_2": Watched(*train, two, "--out", other, *dask).told()})
-        alike("bundles_identical", digest(model) == digest(other))
-        shutil.rmtree(two)
-
-        kill = KillAWriter(killed, captures, whole=False)
-        run = Watched(*extract, killed, *dask, meanwhile=kill)
-        tell({"extract_worker_killed": run.told(total) | kill.told()})
-        alike("killed_in_time", run.disturbed)
-        alike("tables_identical_after_a_killed_worker", same_files(tables, killed))
-        other = model.with_name("model-killed")
-        tell({"train_after_it": Watched(*train, killed, "--out", other, *dask).told()})
-        alike("bundles_identical_after_a_killed_worker", digest(model) == digest(other))
-        shutil.rmtree(killed)
-
-        kill = KillAWriter(again, captures, whole=True)
-        run = Watched(*extract, again, meanwhile=kill)
-        tell({"extract_killed": run.told() | kill.told()})
-        alike("killed_under_way", run.disturbed)
-        run = Watched(*extract, again)
-        tell({"extract_goes_on": run.told(), "said": run.output.strip()})
-        alike("tables_identical_after_a_killed_run", same_files(tables, again))
-        if wrong:
-            raise SystemExit(f"not the same: {', '.join(wrong)}")
+        tell({"table_bytes": sum(p.stat().st_size for p in bench.tables.iterdir())})
+        tell({"extract_one_process_again": bench.extract(bench.tables).told()})
+        tell({"train_one_process": bench.train(bench.tables, bench.model).told()})
+        bench.compare("two", "--dask", "local:2")
+        bench.compare("worker_killed", "--dask", "local:2", deaths="worker")
+        bench.compare("interrupted", deaths="whole")
+        if bench.wrong:
+            raise SystemExit(f"not the same: {', '.join(bench.wrong)}")
     finally:
         shutil.rmtree(given.scratch)
 
