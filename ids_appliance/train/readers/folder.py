@@ -12,7 +12,8 @@
 
 Labels are those of labels.json, a family follows a label other than benign. What an address with
 the label malicious sends is malicious, and what is sent to it related; any other label holds for
-both directions. A capture that no pattern fits is mislabelled, so that nothing becomes ordinary by
+both directions. A capture that no pattern fits is mislabelled, and a pattern that fits no capture
+is an error (a slip in "scan-*" would leave the scan to "*"), so that nothing becomes ordinary by
 oversight.
 """
 
@@ -33,7 +34,8 @@ def entries(root: Path, *, on_error: str = "stop") -> list[Entry]:
     """Return an entry for every capture below the folder, in the order of their paths.
 
     on_error: what to do about a capture that no pattern fits: "stop" raises LabelError, "skip"
-    lists it as mislabelled. A captures.toml that cannot be used is raised either way.
+    lists it as mislabelled. A captures.toml that cannot be used, or one of whose patterns fits no
+    capture, is raised either way.
     """
     path = root / LABELS
     try:
@@ -52,11 +54,15 @@ def entries(root: Path, *, on_error: str = "stop") -> list[Entry]:
     rules: list[Rule] = []
     for address, said in _table(document, "addresses", path).items():
         label, family = _label(said, f"{path}: {address!r}")
-        both = address_rules(address, family)
+        try:
+            both = address_rules(address, family)
+        except LabelError as error:
+            raise LabelError(f"{path}: {error}") from error
         rules += both if label is Label.MALICIOUS else [replace(r, label=label) for r in both]
-    found = []
+    found, unused = [], set(patterns)
     for capture in sorted(p for p in root.rglob("*") if p.name.lower().endswith(ENDINGS)):
         file = capture.relative_to(root).as_posix()
+        unused -= {one for one in unused if fnmatch(file, one)}
         fitting = next((patterns[one] for one in patterns if fnmatch(file, one)), None)
         if fitting is None:
             problem = f"no pattern of {LABELS} fits {file}"
@@ -68,6 +74,10 @@ def entries(root: Path, *, on_error: str = "stop") -> list[Entry]:
         found.append(Entry(file, "pcap", family, origin, origin, tuple(rules), label, ""))
     if not found:
         raise LabelError(f"{root} holds no capture ({', '.join(ENDINGS)})")
+    if unused:
+        raise LabelError(
+            f"{path}: {min(unused)!r} of [files] fits no capture: correct it, or take it out"
+        )
     return found
 
 

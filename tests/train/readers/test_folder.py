@@ -68,6 +68,18 @@ def test_a_capture_that_no_pattern_fits_is_not_benign(root):
     assert "no pattern" in found["quiet/one.pcap"] and not found["scan-1.pcap.gz"]
 
 
+def test_a_pattern_that_fits_no_capture_leaves_no_attack_to_the_next(root):
+    text = '[files]\n"scna-*" = "malicious Recon"\n"*" = "benign"\n'
+    for on_error in ("stop", "skip"):
+        with pytest.raises(LabelError, match=r"'scna-\*' of \[files\] fits no capture: correct it"):
+            labelled(root, text, on_error=on_error)
+
+
+def test_a_pattern_that_fits_may_have_been_decided_before(root):
+    found, _ = labelled(root, '[files]\n"*" = "benign"\n"quiet/*" = "malicious DoS"\n')
+    assert {label for one in found.values() for label, _ in one} == {"benign"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -79,7 +91,10 @@ def test_a_capture_that_no_pattern_fits_is_not_benign(root):
         ('[files]\n"*" = 3', "3 is not"),
         ('[files]\n"*" = "malicious"', "say the family"),
         ('[files]\n"*" = "benign DoS"', "benign packets are of no family"),
-        ('[addresses]\n"me" = "malicious DoS"', "'me' is neither a MAC nor an address"),
+        (
+            '[addresses]\n"me" = "malicious DoS"',
+            r"toml: 'me' is neither a MAC nor an address",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_named(root, text, message):
