@@ -12,7 +12,7 @@ are kept in --out, so that a stopped run goes on.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ids_appliance.classify.bundle import Bundle
 from ids_appliance.train.corpus import read_corpus
 from ids_appliance.train.evaluate import Packets
 from ids_appliance.train.fit import Recipe
@@ -29,7 +30,7 @@ from ids_appliance.train.study.intervals import wilson
 from ids_appliance.train.study.learning import Models, judge
 from ids_appliance.train.study.replays import outcome, run_once
 from tests.campaigns.lab_attacks.__main__ import judged
-from tests.campaigns.size_curve import fold_of, read
+from tests.campaigns.size_curve import fold_of, read, worth
 
 ARMS: Final = ("without", "with")
 Row = dict[str, Any]
@@ -73,6 +74,19 @@ def by_family(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def by_packet(packets: Packets, made: Mapping[int, Bundle]) -> str:
+    """Return what models of the folds make of the packets of the origins that they left out."""
+    fold = np.array([fold_of(name, len(made)) for name in packets.groups.tolist()])
+    said = np.zeros(len(fold))
+    for number, bundle in made.items():
+        said[fold == number] = judge(bundle, packets.rows[fold == number])
+    told = worth(packets, said)
+    return (
+        f"  packets     found {told['found']:.1%}, flagged {told['flagged']:.1%}, found at 1 % "
+        f"flagged {told['found_at_rate']:.1%}, ROC area {told['roc_area']:.3f}"
+    )
+
+
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -103,8 +117,9 @@ def main() -> None:
         print(f"{arm} the lab's attacks: {len(ours):,} packets, {int(ours.sum()):,} of the lab")
         if not given.unseen_only:
             # The lab's captures are in training always: they are not what is tested on.
-            made = {n: models.without((fold == n) & ~ours)[1] for n in range(given.folds)}
-            work = [(entry, made[fold_of(entry.group, given.folds)]) for entry in entries]
+            made = {n: models.without((fold == n) & ~ours) for n in range(given.folds)}
+            print(by_packet(shared, {n: bundle for n, (bundle, _) in made.items()}), flush=True)
+            work = [(entry, made[fold_of(entry.group, given.folds)][1]) for entry in entries]
             with ProcessPoolExecutor(given.jobs) as pool:
                 one = partial(replayed, data=given.data, folder=rows_of)
                 print("\n".join(by_family(list(pool.map(one, work)))), flush=True)
