@@ -151,24 +151,23 @@ USUAL: Final = [name for name in WAYS if not name.endswith("-two")]
 # What is sent ---------------------------------------------------------------------------------
 
 
-def pool(net: Network) -> mixes.Pool:
-    """Return UDP to the far side's port of the load, addressed to the gateway."""
+def pool(gateway: bytes, sender: bytes) -> mixes.Pool:
+    """Return UDP to the far side's port of the load, between these MACs."""
     data, ends_at = mixes.make("udp-flood")
     frames = data.reshape(len(ends_at), -1)
     frames[:, 26:30] = np.frombuffer(socket.inet_aton("192.0.2.2"), np.uint8)
     frames[::2, 29] = 3  # a second sender, so that there is something to spread
     frames[:, 30:34] = np.frombuffer(socket.inet_aton(TARGET), np.uint8)
     frames[:, 36:38] = np.frombuffer(LOAD_PORT.to_bytes(2, "big"), np.uint8)
-    head = frames[:, 14:34].copy()
-    head[:, 10:12] = 0
-    words = head.reshape(len(head), 10, 2).astype(np.int64)
-    total = (words[:, :, 0] * 256 + words[:, :, 1]).sum(axis=1)
-    for _ in range(2):
-        total = (total & 0xFFFF) + (total >> 16)
-    frames[:, 24:26] = np.stack([(0xFFFF - total) >> 8, (0xFFFF - total) & 255], -1)
+    mixes.summed(frames)
     made = frames.reshape(-1), ends_at
-    mixes.address(made, net.mac("gw", "lan0"), net.mac("lan", "eth0"))
+    mixes.address(made, gateway, sender)
     return made
+
+
+def macs(net: Network) -> tuple[bytes, bytes]:
+    """Return the MACs between which the load is sent: the gateway's, the sender's."""
+    return net.mac("gw", "lan0"), net.mac("lan", "eth0")
 
 
 def cpu_s(pid: int) -> float:
@@ -184,7 +183,7 @@ class Load:
 
     def __init__(self, net: Network) -> None:
         self._net = net
-        self._messages = Messages(*pool(net))
+        self._messages = Messages(*pool(*macs(net)))
 
     def send(self, pps: float, seconds: float) -> tuple[int, int]:
         """Return (arrived at the gateway, lost behind it), once nothing comes any more."""
@@ -268,7 +267,7 @@ def delay(*, rates: list[int], seconds: float, ways: list[str]) -> dict[str, Any
     with TemporaryDirectory() as directory, ends() as net:
         where = Path(directory)
         path = where / "pool.npz"
-        data, ends_at = pool(net)
+        data, ends_at = pool(*macs(net))
         np.savez(path, data=data, ends=ends_at)
         for pps in rates:
             rows = found[f"{pps}_pps"] = {}
