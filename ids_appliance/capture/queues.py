@@ -112,7 +112,6 @@ class Queues:
     def __init__(self, options: QueueOptions, *, clock_ns: Callable[[], int]) -> None:
         made = ThreadReader if options.reader == "batch" else PackageReader
         self._parts: list[Reader] = []
-        self._last: dict[str, int] = {}
         with ExitStack() as stack:
             for place in range(options.queues):
                 one = replace(options, number=options.number + place, queues=1)
