@@ -5,23 +5,29 @@ no clock is involved it holds nothing that changes from run to run: the same dat
 same bytes.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from ids_appliance.bench import published
-from ids_appliance.bench.document import Document
+from ids_appliance.bench.document import VERSION, Document
 from ids_appliance.bench.report import in_the_published_form, table
+from ids_appliance.errors import IdsError
 
 TITLE: Final = """# Published results, made again
 
 Each section is written by `ids-appliance reproduce NAME`: published and measured.
 """
 NAMES: Final = ("s1-table2", "s1-table3", "s2", "s3")
-_LANDED: Final = {
-    "s1-table3": "Zeek as the trigger, with what it costs the gateway, is in `ids-appliance bench "
-    "--live --profile paper` only: it needs a real gateway.",
-}
+FLOOD: Final = "syn-single"
+"""The mix that is nearest to the published load: hping3's SYNs."""
+_SIDE_BY_SIDE: Final = ("paper-gateway", "paper-offloaded", "gateway-only", "offloaded")
+_REAL_HOSTS: Final = (
+    "Not in it: real hosts, and Zeek as the trigger with what it costs the gateway; `ids-appliance "
+    "bench --live --profile paper` measures both."
+)
 
 
 def replaced(page: str, name: str, section: str) -> str:
@@ -69,21 +75,47 @@ def _weighted(metrics: Mapping[str, Any]) -> list[str]:
     return [f"{value:.3f}" for value in values]
 
 
+def made_before(folder: Path) -> Document:
+    """Return the document that a benchmark has left in a folder. Raises IdsError unless it is one
+    of ours, with the mix that is compared."""
+    path = folder / "bench.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IdsError(
+            f"{path} cannot be read ({error}): --from wants the folder of `ids-appliance bench`"
+        ) from error
+    if not isinstance(told, dict) or told.get("version") != VERSION:
+        raise IdsError(f"{path} is of another version than {VERSION}: run `ids-appliance bench`")
+    if FLOOD not in told.get("mixes", []):
+        raise IdsError(f"{path} has no figures of the mix {FLOOD}: it has {told.get('mixes')}")
+    return told
+
+
 def table3(told: Document) -> str:
     """Return S1's rates, CPU and memory, of a benchmark's document."""
-    machine = told["machine"]
-    return "\n".join(
-        [
-            "## S1, table III: highest rate without loss, CPU, memory",
-            "",
-            f"`{told['command']}`, {told['date']}; {machine['cpu']}, {machine['cores']} cores, "
-            f"{machine['kernel']}",
-            "",
-            *in_the_published_form(told),
-            "",
-            _LANDED["s1-table3"],
-        ]
-    )
+    machine, how = told["machine"], told["thoroughness"]
+    found = {one["mode"] for one in told["found"] if one["mix"] == FLOOD}
+    rounds = max((one["round"] for one in told["found"] if one["mix"] == FLOOD), default=0)
+    missing = [mode for mode in _SIDE_BY_SIDE if mode not in found]
+    parts = [
+        "## S1, table III: highest rate without loss, CPU, memory",
+        "",
+        f"`{told['command']}`, {told['date']}; {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['kernel']}",
+        "",
+        *in_the_published_form(told),
+        "",
+        f"Rates are medians of rounds: {rounds}; steps of {how['step_s']:g} s, confirmed "
+        f"{how['confirmations']} times for {how['confirm_s']:g} s; CPU and memory over "
+        f"{how['fixed_s']:g} s.",
+        *(f"{note[0].upper()}{note[1:]}." for note in told["notes"]),
+    ]
+    if told["interrupted"]:
+        parts += ["", "**The run was interrupted: this is what it had.**"]
+    if missing:
+        parts += ["", f"Not measured in this run: {', '.join(missing)}."]
+    return "\n".join([*parts, "", _REAL_HOSTS])
 
 
 def kdd(report: Mapping[str, Any], *, command: str, inline: str = "") -> str:

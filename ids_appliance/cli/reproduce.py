@@ -48,8 +48,8 @@ def s1_table3(data: Path | None, scratch: Path, quick: bool) -> str:
     """Search the highest rates."""
     del data  # packets are made, not read
     how = ["--quick"] if quick else ["--rounds", "3"]
-    ours("bench", "--modes", MODES, "--mixes", "syn-single", *how, "--out", str(scratch))
-    return reproduce.table3(json.loads((scratch / "bench.json").read_text()))
+    ours("bench", "--modes", MODES, "--mixes", reproduce.FLOOD, *how, "--out", str(scratch))
+    return reproduce.table3(reproduce.made_before(scratch))
 
 
 def s2(data: Path | None, scratch: Path, quick: bool) -> str:
@@ -128,7 +128,13 @@ RESULTS: dict[str, Callable[[Path | None, Path, bool], str]] = {
     help="Page of which the result's section is written anew.",
 )
 @click.option("--quick", is_flag=True, help="The shape: less data, shorter steps.")
-def command(name: str, data: Path | None, output: Path, quick: bool) -> None:
+@click.option(
+    "--from",
+    "made",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="s1-table3: folder of an `ids-appliance bench` that was run before; nothing is measured.",
+)
+def command(name: str, data: Path | None, output: Path, quick: bool, made: Path | None) -> None:
     """Measure a published result anew, and write it beside what was published.
 
     s1-table2: accuracy of the packet forest, all features and top 20. s1-table3: highest rate
@@ -141,12 +147,18 @@ def command(name: str, data: Path | None, output: Path, quick: bool) -> None:
     Examples:
       ids-appliance reproduce s1-table2 --data captures
       ids-appliance reproduce s1-table3 --quick --output /tmp/reproduction.md
+      ids-appliance reproduce s1-table3 --from docs/benchmarks/run
       ids-appliance reproduce s2 --data kddcup.data_10_percent.gz
     """
     if not output.parent.is_dir():
         raise IdsError(f"{output.parent} is no folder: run it in a clone, or give --output")
-    with TemporaryDirectory(prefix="ids-reproduce-") as scratch:
-        section = RESULTS[name](data, Path(scratch), quick)
+    if made is not None:
+        if name != "s1-table3":
+            raise IdsError(f"--from belongs to s1-table3: {name} is measured anew each time")
+        section = reproduce.table3(reproduce.made_before(made))
+    else:
+        with TemporaryDirectory(prefix="ids-reproduce-") as scratch:
+            section = RESULTS[name](data, Path(scratch), quick)
     page = output.read_text(encoding="utf-8") if output.is_file() else ""
     output.write_text(reproduce.replaced(page, name, section), encoding="utf-8")
     click.echo(f"\n{section}\n\n{output} has it.")

@@ -60,6 +60,58 @@ def test_a_page_nowhere_is_refused_before_anything_is_run(tmp_path):
     assert done.exit_code == 2 and "--output" in done.stderr
 
 
+def table3(run: Path, page: Path):
+    return CliRunner().invoke(
+        main, ["reproduce", "s1-table3", "--from", str(run), "--output", str(page)]
+    )
+
+
+def test_a_benchmark_made_before_is_put_beside_the_published(tmp_path):
+    run = ROOT / "docs" / "benchmarks" / "run"
+    told = json.loads((run / "bench.json").read_text())
+    pages = [tmp_path / "a.md", tmp_path / "b.md"]
+    for page in pages:
+        done = table3(run, page)
+        assert done.exit_code == 0, done.output
+    text = pages[0].read_text()
+    assert text == pages[1].read_text() and told["command"] in text
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    head, kpps = (
+        [cell.strip() for cell in rows[0]],
+        {row[0].strip(): row[1].strip() for row in rows},
+    )
+    assert head[2:] == ["CPU at 15", "memory at 15", "CPU at 19.5", "memory at 19.5"]
+    assert kpps["published, gateway-only"] == "15.0" and kpps["published, offloaded"] == "19.5"
+    for mode in {one["mode"] for one in told["found"]} - {"bare", "tapped"}:
+        assert any(character.isdigit() for character in kpps[f"measured, {mode}"])
+
+
+def test_what_a_benchmark_lacks_is_said(tmp_path):
+    told = json.loads((ROOT / "docs" / "benchmarks" / "run" / "bench.json").read_text())
+    told["found"] = [one for one in told["found"] if one["mode"] != "offloaded"]
+    told["interrupted"] = True
+    section = reproduce.table3(told)
+    assert "Not measured in this run: offloaded." in section and "interrupted" in section
+    told["mixes"] = ["udp-flood"]
+    (tmp_path / "bench.json").write_text(json.dumps(told))
+    done = table3(tmp_path, tmp_path / "r.md")
+    assert done.exit_code == 2 and "syn-single" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 99}', '{"version": 1}', "\0\xff"])
+def test_no_benchmark_is_one_line_and_no_page(text, tmp_path):
+    (tmp_path / "bench.json").write_text(text, encoding="latin-1")
+    done = table3(tmp_path, tmp_path / "r.md")
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "bench.json" in done.stderr
+    assert not (tmp_path / "r.md").exists()
+
+
+def test_only_the_benchmark_can_be_taken_from_a_folder(tmp_path):
+    words = ["reproduce", "s3", "--from", str(tmp_path), "--output", str(tmp_path / "r.md")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2 and "--from" in done.stderr
+
+
 @pytest.mark.nightly
 @pytest.mark.data
 def test_kdd_twice_is_the_same(data_dir, tmp_path, monkeypatch):
