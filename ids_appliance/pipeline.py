@@ -307,7 +307,7 @@ class Pipeline:
             self._frames -= len(first)
             done = True
             first.count(self._outcomes)
-            self._sink.take(_Judged(first, tuple(self._model_ids)))
+            self._sink.take(_Judged.of(first, tuple(self._model_ids)))
         if not done or len(self._tables) == 1:
             return
         in_use = {id(a.table) for a in self._underway} | {id(t) for t, _, _ in self._asked.values()}
@@ -324,19 +324,19 @@ class Pipeline:
 class _Judged(JudgedBatch):
     """A batch in one piece; the arrays that it promises are made when somebody asks for them."""
 
-    __slots__ = ("_piece",)
-    _piece: Assignment
+    __slots__ = ("piece",)
+    piece: Assignment | None
 
-    def __init__(self, piece: Assignment, model_ids: tuple[bytes, ...]) -> None:
-        object.__setattr__(self, "_piece", piece)
-        object.__setattr__(self, "model_ids", model_ids)
-
-    @property
-    def piece(self) -> Assignment:
-        return self._piece
+    @classmethod
+    def of(cls, piece: Assignment, model_ids: tuple[bytes, ...]) -> "_Judged":
+        batch = cls.__new__(cls)
+        object.__setattr__(batch, "piece", piece)
+        object.__setattr__(batch, "model_ids", model_ids)
+        return batch
 
     def __getattr__(self, column: str) -> Any:
-        return getattr(self._piece, column)  # for the base's places, which stay empty
+        # A place that is empty: a column of ours; the piece itself, after dataclasses.replace.
+        return None if column == "piece" else getattr(self.piece, column)
 
 
 def _add(totals: dict[str, int], table: CellTable) -> None:

@@ -2,6 +2,7 @@
 changing its model under way. What must hold: each frame ends in exactly one outcome, in order, and
 a probability is the one of the model named beside it."""
 
+import dataclasses
 import hashlib
 import random
 import struct
@@ -224,6 +225,20 @@ def test_a_known_cell_is_asked_once() -> None:
     pipeline.run()
     assert classifier.asked == 1
     assert pipeline.counters()["judged"] == 10_000
+
+
+def test_a_column_can_be_replaced() -> None:
+    """A consumer may judge anew; the others' columns stay, and the piece is no longer the truth."""
+    whole = Collect()
+    classifier = Scripted([grid(1)], random.Random(1), kind="plain")
+    Pipeline(ListSource([batch_of([udp(5, 53), udp(6, 53)])]), classifier, whole).run()
+    (batch,) = whole.batches
+    assert batch.piece is not None
+    other = dataclasses.replace(batch, verdicts=1 - batch.verdicts)
+    assert other.verdicts.tolist() == (1 - batch.verdicts).tolist() and other.piece is None
+    for field in dataclasses.fields(JudgedBatch):
+        if field.name != "verdicts":
+            assert np.array_equal(getattr(other, field.name), getattr(batch, field.name))
 
 
 def test_a_cache_smaller_than_the_cells_changes_no_verdict() -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -126,8 +126,7 @@ def _senders(run: Run, verdicts: U8 | None = None) -> SenderTotals:
     for batch in run.batches:
         n = len(batch.frames)
         if verdicts is not None:
-            columns = {field.name: getattr(batch, field.name) for field in fields(JudgedBatch)}
-            batch = JudgedBatch(**columns | {"verdicts": verdicts[at : at + n]})
+            batch = replace(batch, verdicts=verdicts[at : at + n])
         totals.take(batch)
         at += n
     return totals
