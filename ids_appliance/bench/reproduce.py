@@ -106,8 +106,8 @@ def table3(told: Document) -> str:
         "",
         *in_the_published_form(told),
         "",
-        f"Rates are medians of rounds: {rounds}; steps of {how['step_s']:g} s, confirmed "
-        f"{how['confirmations']} times for {how['confirm_s']:g} s; CPU and memory over "
+        f"Rates: medians of the rounds ({rounds}); steps of {how['step_s']:g} s; "
+        f"{how['confirmations']} confirmations of {how['confirm_s']:g} s; CPU and memory over "
         f"{how['fixed_s']:g} s.",
         *(f"{note[0].upper()}{note[1:]}." for note in told["notes"]),
     ]
