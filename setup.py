@@ -9,6 +9,7 @@ import os
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("IDS_EXT_DEBUG") == "1"
 SANITIZE = os.environ.get("IDS_EXT_SANITIZE") == "1"
@@ -36,7 +37,27 @@ MODULES = (
     "paced",
 )
 
+
+class PutInPlace(build_ext):
+    """Replace compiled modules whole: nobody who starts meanwhile finds one missing or half of it,
+    and who has loaded the old one keeps it (mmap(2): bytes behind a file's end are a SIGBUS)."""
+
+    def copy_file(self, infile, outfile, *args, **kwargs):
+        """Copy beside, then rename."""
+        # Still a name that version control and packages pass over.
+        beside = f"{outfile}.{os.getpid()}.so"
+        try:
+            super().copy_file(infile, beside, *args, **kwargs)
+            os.replace(beside, outfile)
+        except BaseException:
+            if os.path.exists(beside):
+                os.unlink(beside)
+            raise
+        return outfile, 1
+
+
 setup(
+    cmdclass={"build_ext": PutInPlace},
     ext_modules=cythonize(
         [
             Extension(
@@ -60,5 +81,5 @@ setup(
             "embedsignature": True,
             "freethreading_compatible": False,
         },
-    )
+    ),
 )
