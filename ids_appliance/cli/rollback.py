@@ -13,7 +13,7 @@ def command(paths: tuple[Path, ...]) -> None:
     """Go back to the model or the bounds before `retrain` or `calibrate` replaced them.
 
     PATH is what `--out` was. What is in use now is kept in its place: the same command again goes
-    forward. A gateway that runs takes it up by `ids-appliance reload`.
+    forward. A gateway that runs takes up a model by `ids-appliance reload`, bounds by a restart.
 
     \b
     Example:
