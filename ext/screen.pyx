@@ -58,7 +58,8 @@ SETTINGS = (
     "arp_unsolicited", "arp_mac_changes", "slow_ports", "slow_hosts",
     "connection_rate", "udp_rate", "icmp_rate", "idle_connections", "unsolicited_answers",
     "failed_connections", "repeated_connections", "slow_repeated", "udp_exchanges", "arp_sweep",
-    "arp_insistence", "impossible_flags", "repeated_alone", "slow_repeated_alone",
+    "arp_insistence", "impossible_flags", "scan_alone", "mirai_alone", "slow_ports_alone",
+    "slow_hosts_alone", "flags_alone", "repeated_alone", "slow_repeated_alone",
     "udp_exchanges_alone", "icmp_alone", "unsolicited_alone", "failed_alone",
     "max_flows", "max_keys", "max_senders", "max_bindings",
 )
@@ -238,6 +239,11 @@ cdef class Screen:
         l.arp_sweep = settings["arp_sweep"]
         l.insistence = settings["arp_insistence"]
         l.flags = settings["impossible_flags"]
+        l.ports_alone = settings["scan_alone"]
+        l.hosts_alone = settings["mirai_alone"]
+        l.slow_ports_alone = settings["slow_ports_alone"]
+        l.slow_hosts_alone = settings["slow_hosts_alone"]
+        l.flags_alone = settings["flags_alone"]
         l.repeated_alone = settings["repeated_alone"]
         l.slow_repeated_alone = settings["slow_repeated_alone"]
         l.udp_exchanges_alone = settings["udp_exchanges_alone"]
@@ -515,8 +521,11 @@ cdef class Screen:
 cdef _check(settings):
     # Ranges that the tables rely on.
     for name, value in settings.items():
-        if name.endswith("_ns") and not 1_000_000 <= value <= 10**15:
+        # Without a hold-down each count is told: what measures how high they get wants that.
+        if name.endswith("_ns") and name != "hold_down_ns" and not 1_000_000 <= value <= 10**15:
             raise ValueError(f"{name} must lie between 1 ms and 10^6 s")
+        if name == "hold_down_ns" and not 0 <= value <= 10**15:
+            raise ValueError(f"{name} must lie between 0 and 10^6 s")
         if name.endswith("_ratio") and not 0 <= value <= 1:
             raise ValueError(f"{name} must lie in 0 .. 1")
         if name.startswith("max_") and not 16 <= value <= 1 << 22:
@@ -524,7 +533,7 @@ cdef _check(settings):
         if not name.endswith(("_ns", "_ratio")) and not 0 <= value < 1 << 31:
             raise ValueError(f"{name} must be 0 or more")
     for name in ("scan_ports", "mirai_hosts", "mirai_echo_hosts", "mirai_arp_targets",
-                 "slow_ports", "slow_hosts", "arp_sweep"):
+                 "slow_ports", "slow_hosts", "arp_sweep", "mirai_alone", "slow_hosts_alone"):
         if settings[name] > SET_ITEMS:
             raise ValueError(f"{name} is at most {SET_ITEMS}: so many are told apart per key")
 

@@ -56,6 +56,7 @@ cdef enum:
     W_HIGH_FIN = 2048
     W_SENT = 4096           # the initiator has sent payload
     W_SAMPLED = 8192        # began while the socket filter hid most of its packets
+    W_LATE = 16384          # a probe with ACK: it may be the rest of what began before us
 
 cdef struct Flow:
     uint64_t a0             # lower end's address

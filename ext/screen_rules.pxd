@@ -53,57 +53,6 @@ cdef inline void responder_of(const Flow *f, Key *key) noexcept nogil:
         key.port = f.aport
 
 
-cdef inline void _count_ports(State *s, int table, const Key *key, uint32_t item, bint failed, int rule) noexcept nogil:
-    # A port that has answered once is no failure any more. Past SET_ITEMS ports are not told apart.
-    cdef Tally *tally = count(s, table, key)
-    cdef uint32_t at, ports, bad
-    cdef uint32_t limit = s.limits.ports if table == T_PORTS else s.limits.slow_ports
-    cdef uint64_t okay
-    cdef Fired *f
-    if tally == NULL:
-        return
-    at = set_add(tally, item)
-    if at == SET_ITEMS:
-        tally.beyond += 1
-        tally.beyond_bad += failed
-    elif not failed:
-        tally.okay |= <uint64_t>1 << at
-    ports = tally.n + tally.beyond
-    if not hits(limit, tally.n):
-        return
-    okay = tally.okay
-    bad = tally.n + tally.beyond_bad
-    while okay:
-        okay &= okay - 1
-        bad -= 1
-    if bad < s.limits.failed_ratio * ports:
-        return
-    f = fire(s, rule, CUE_COUNT, key, &key.who, tally)
-    if f != NULL:
-        f.a = ports
-        f.b = bad
-
-
-cdef inline void _count_hosts(State *s, int table, const Key *key, uint32_t host, uint32_t port, bint bad) noexcept nogil:
-    cdef Tally *tally = count(s, table, key)
-    cdef uint32_t limit = s.limits.hosts if table == T_HOSTS else s.limits.slow_hosts
-    cdef Fired *f
-    if tally == NULL:
-        return
-    set_add(tally, host)
-    port_add(tally, port)
-    tally.total += 1
-    tally.bad += bad
-    if not hits(limit, tally.n) or tally.bad < s.limits.brief_ratio * tally.total:
-        return
-    if top_ports(tally, s.limits.top_ports) < s.limits.top_ports_ratio * tally.total:
-        return
-    f = fire(s, R_MIRAI if table == T_HOSTS else R_SLOW_SCAN, CUE_HOSTS, key, &key.who, tally)
-    if f != NULL:
-        f.a = tally.n
-        f.b = tally.bad
-
-
 cdef inline uint32_t host_item(const State *s, const Key *key) noexcept nogil:
     # A host as a set's item: IPv4 as it is, IPv6 by a keyed hash.
     if key.family == 4:
@@ -122,6 +71,12 @@ cdef inline bint uncertain(const State *s, const Flow *f) noexcept nogil:
     return not f.flags & W_RESET and doubtful(s)
 
 
+cdef inline bint whole(const State *s, const Flow *f) noexcept nogil:
+    # Was this attempt seen from its beginning to its end, so that its failing may convict? UDP's
+    # answers may have stayed in the kernel, and an ACK may belong to what began before us.
+    return f.proto == PROTO_TCP and not f.flags & (W_LATE | W_ANSWERED) and not uncertain(s, f)
+
+
 cdef inline void count_port(State *s, const Flow *f, bint failed) noexcept nogil:
     # The attempt has failed, or was answered: what that is for the scan of one host.
     cdef Key key
@@ -133,9 +88,9 @@ cdef inline void count_port(State *s, const Flow *f, bint failed) noexcept nogil
     item = (<uint32_t>f.proto << 16) | key.port
     key.port = 0
     key.who = f.who
-    _count_ports(s, T_PORTS, &key, item, failed, R_PORT_SCAN)
+    count_ports(s, T_PORTS, &key, item, failed, failed and whole(s, f))
     if not (failed and uncertain(s, f)):
-        _count_ports(s, T_SLOW_PORTS, &key, item, failed, R_SLOW_SCAN)
+        count_ports(s, T_SLOW_PORTS, &key, item, failed, failed and whole(s, f))
 
 
 cdef inline void resolve(State *s, Flow *f, bint bad) noexcept nogil:
@@ -150,9 +105,9 @@ cdef inline void resolve(State *s, Flow *f, bint bad) noexcept nogil:
     memset(&key, 0, sizeof(Key))
     key.who = f.who
     port = (<uint32_t>f.proto << 16) | host.port
-    _count_hosts(s, T_HOSTS, &key, host_item(s, &host), port, bad)
+    count_hosts(s, T_HOSTS, &key, host_item(s, &host), port, bad, bad and whole(s, f))
     if not (bad and uncertain(s, f)):
-        _count_hosts(s, T_SLOW_HOSTS, &key, host_item(s, &host), port, bad)
+        count_hosts(s, T_SLOW_HOSTS, &key, host_item(s, &host), port, bad, bad and whole(s, f))
 
 
 cdef inline void fail(State *s, int32_t i) noexcept nogil:

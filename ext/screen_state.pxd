@@ -80,6 +80,7 @@ cdef enum:
     CUE_HOSTS = 10
     CUE_DISPUTED = 11       # against a binding that rests on an unsolicited reply
     CUE_INSISTS = 12
+    CUE_SURE = 13
 
 cdef enum:
     MAX_FIRED = 1024        # events of one call
@@ -176,10 +177,15 @@ cdef struct Limits:
     uint32_t insistence
     uint32_t flags
     # From so many on the rule alone convicts; 0: never.
+    uint32_t ports_alone
+    uint32_t hosts_alone
+    uint32_t slow_ports_alone
+    uint32_t slow_hosts_alone
     uint32_t repeated_alone
     uint32_t slow_repeated_alone
     uint32_t udp_exchanges_alone
     uint32_t icmp_alone
+    uint32_t flags_alone
     uint32_t unasked_alone
     uint32_t failed_alone
 

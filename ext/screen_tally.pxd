@@ -40,6 +40,7 @@ cdef struct Tally:
     int64_t held            # no event before this time, as far as is known here
     int64_t held_alone      # the same for events that convict by themselves
     uint64_t okay           # ports of the set that have answered once
+    uint64_t sure           # items of the set that a whole TCP attempt has certainly failed at
     uint32_t hash
     int32_t chain           # -1 none
     uint32_t n              # distinct items, at most SET_ITEMS
@@ -47,6 +48,7 @@ cdef struct Tally:
     uint32_t bad
     uint32_t beyond         # counted past SET_ITEMS, without telling items apart
     uint32_t beyond_bad
+    uint32_t beyond_sure
     uint32_t part           # dos: of `total`, those in the sampled 1/16 of flows
     uint32_t part_bad       # dos: of them, completed
     uint32_t rest           # mirai: attempts on ports past MANY_PORTS

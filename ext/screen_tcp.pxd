@@ -207,7 +207,7 @@ cdef inline void on_tcp(State *s, const Look *look, Who *by, uint8_t *standing) 
         elif not flags & TH_ACK or (look.payload == 0 and not flags & (TH_PSH | TH_URG)
                                     and not doubtful(s)):
             i = begin(s, e, hash, G_PENDING, by)
-            s.flows.flow[i].flags |= W_PROBE
+            s.flows.flow[i].flags |= W_PROBE | (W_LATE if flags & TH_ACK else 0)
         elif not by.contained:
             i = begin(s, e, hash, G_KEPT, by)
             s.flows.flow[i].flags |= W_ADOPTED | W_SILENT | W_RESOLVED

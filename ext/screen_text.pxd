@@ -75,6 +75,10 @@ cdef inline str detail_of(const Fired *f, tuple tables):
         return f"{f.a} SYNs to {_target(&f.key, True)} in {span:.1f} s, {f.b} handshakes"
     if f.rule == R_OVERFLOW:
         return f"table {tables[f.key.port]} is full"
+    if f.cue == CUE_SURE and f.key.family:
+        return f"{f.a} of {f.b} ports of {_target(&f.key, False)} failed in {span:.1f} s"
+    if f.cue == CUE_SURE:
+        return f"connections to {f.a} of {f.b} hosts failed in {span:.1f} s"
     if f.cue == CUE_HOSTS:
         return f"attempts on {f.a} hosts in {span:.1f} s, {f.b} of them failed or brief"
     if f.rule == R_PORT_SCAN or f.rule == R_SLOW_SCAN:

@@ -52,6 +52,8 @@ class PortScan(Section, frozen=True, forbid_unknown_fields=True):
     """Distinct ports of one host in a rule window from which on it fires."""
     failed_ratio: Ratio = 0.8
     """Share of the attempts that must have failed (RST, unreachable, no answer)."""
+    alone: Annotated[int, Meta(ge=0, le=65_535)] = 128
+    """Ports at which TCP connections failed, from which on the rule alone limits; 0: never."""
 
 
 class Mirai(Section, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +77,8 @@ class Mirai(Section, frozen=True, forbid_unknown_fields=True):
     """ICMP echo requests to so many hosts are a cue of their own."""
     arp_targets: Count = 30
     """ARP requests for so many addresses from one MAC are a cue of their own."""
+    alone: Annotated[int, Meta(ge=0, le=64)] = 40
+    """Hosts at which TCP connections failed, from which on the rule alone limits; 0: never."""
 
 
 class ArpSpoof(Section, frozen=True, forbid_unknown_fields=True):
@@ -122,7 +126,7 @@ class Trigger(Section, frozen=True, forbid_unknown_fields=True):
     repeated_connections: Repeated = Repeated()
     arp_sweep: ArpSweep = ArpSweep()
     arp_insistence: ArpInsistence = ArpInsistence()
-    impossible_flags: Rate = Rate(enabled=True, count=3)
+    impossible_flags: Convicting = Convicting(enabled=True, count=3, alone=6)
     """TCP of one source with SYN and FIN, or with none of SYN, RST and ACK: nobody's ordinary."""
     bindings: dict[str, str] = {}
     """IPv4 address -> MAC, for what may never change (the router)."""

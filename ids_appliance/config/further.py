@@ -18,6 +18,10 @@ class Slow(Section, frozen=True, forbid_unknown_fields=True):
     """As ports of port_scan, over the longer window."""
     hosts: Annotated[int, Meta(ge=1, le=64)] = 64
     """As hosts of mirai, over the longer window."""
+    ports_alone: Annotated[int, Meta(ge=0, le=65_535)] = 128
+    """As alone of port_scan, over the longer window; 0: never."""
+    hosts_alone: Annotated[int, Meta(ge=0, le=64)] = 64
+    """As alone of mirai, over the longer window; 0: never."""
 
 
 class Rate(Section, frozen=True, forbid_unknown_fields=True):

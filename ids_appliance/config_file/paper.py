@@ -27,6 +27,8 @@ OTHER_CAUSES: Final = ("overflow", "manual", "sample", "zeek")
 FIXED: Final[dict[str, Any]] = {
     "trigger.rule_window_s": 5.0,
     **{f"trigger.{rule}.enabled": rule in PUBLISHED_RULES for rule in RULES},
+    "trigger.port_scan.alone": 0,
+    "trigger.mirai.alone": 0,
     "window.sample_every_s": 0.0,
     "policy.kind": "per_packet",
     "policy.priors": dict.fromkeys((*RULES, *OTHER_CAUSES), 0.0),

@@ -51,10 +51,13 @@ def settings(trigger: Trigger) -> dict[str, float]:
     def rate(rule: Rate | Convicting) -> int:
         return count(rule.count, rule.enabled)
 
-    def alone(rule: Convicting | Repeated) -> int:
-        if 0 < rule.alone < rule.count:
+    def above(alone: int, value: int, on: bool) -> int:
+        if 0 < alone < value:
             raise ValueError("a rule convicts at its count or above: alone is less than count")
-        return rule.alone if embedded and rule.enabled else 0
+        return alone if embedded and on else 0
+
+    def alone(rule: Convicting | Repeated) -> int:
+        return above(rule.alone, rule.count, rule.enabled)
 
     repeated = trigger.repeated_connections
 
@@ -92,6 +95,11 @@ def settings(trigger: Trigger) -> dict[str, float]:
         "arp_sweep": count(trigger.arp_sweep.targets, trigger.arp_sweep.enabled),
         "arp_insistence": count(trigger.arp_insistence.replies, trigger.arp_insistence.enabled),
         "impossible_flags": rate(trigger.impossible_flags),
+        "scan_alone": above(scan.alone, scan.ports, scan.enabled),
+        "mirai_alone": above(mirai.alone, mirai.hosts, mirai.enabled),
+        "slow_ports_alone": above(slow.ports_alone, slow.ports, slow.enabled),
+        "slow_hosts_alone": above(slow.hosts_alone, slow.hosts, slow.enabled),
+        "flags_alone": alone(trigger.impossible_flags),
         "repeated_alone": alone(repeated),
         "slow_repeated_alone": alone(repeated),
         "udp_exchanges_alone": alone(trigger.udp_exchanges),

@@ -19,6 +19,8 @@ BLIND_NS: Final = 5 * 10**9
 """Zeek lives, but no packet has reached it for so long after a rule of ours has fired."""
 RESTING: Final = frozenset(("dos", "port_scan", "mirai"))
 """Rules that count answers: Zeek's rest while it loses packets."""
+CONVICTING: Final = frozenset(("port_scan", "mirai"))
+"""Rules of Zeek's that convict alone with us: Zeek, which counts as published, never says that."""
 
 Fired = Sequence[tuple[Any, ...] | TriggerEvent]
 
@@ -143,5 +145,7 @@ class StandIn:
 
     def _speaks_for(self, event: TriggerEvent) -> bool:
         if not self._other.alive or self._blind or event.rule not in self._rules:
+            return False
+        if event.decisive and event.rule in CONVICTING:
             return False
         return not (self._other.resting and event.rule in RESTING)

@@ -48,14 +48,28 @@ WATCHED = {
     "arp_sweep": ("arp_sweep", "arp_sweep"),
     "arp_insistence": ("arp_insistence", "arp_insistence"),
     "slow_scan": ("slow_ports", ""),
+    "port_scan": ("scan_ports", ""),
+    "port_scan, failed TCP": ("scan_ports", "scan_alone"),
+    "slow_scan, failed TCP": ("slow_ports", "slow_ports_alone"),
+    "mirai": ("mirai_hosts", ""),
+    "mirai, failed TCP": ("mirai_hosts", "mirai_alone"),
+    "mirai, echo": ("mirai_echo_hosts", ""),
+    "mirai, ARP": ("mirai_arp_targets", ""),
+    "slow_scan, hosts": ("slow_hosts", ""),
+    "slow_scan, hosts, failed TCP": ("slow_hosts", "slow_hosts_alone"),
     "connection_rate": ("connection_rate", ""),
     "udp_rate": ("udp_rate", ""),
     "idle_connections": ("idle_connections", ""),
-    "impossible_flags": ("impossible_flags", ""),
+    "impossible_flags": ("impossible_flags", "flags_alone"),
 }
 """What is printed -> the setting that counts, and the one from which on it convicts alone."""
-SLOW = "repeated_connections, 60 s"
-"""Has the same name as another: it needs a screen of its own."""
+APART = (
+    ("repeated_connections, 60 s", "port_scan", "mirai", "slow_scan, hosts"),
+    ("port_scan, failed TCP", "mirai, failed TCP", "slow_scan, failed TCP"),
+    ("mirai, echo", "slow_scan, hosts, failed TCP"),
+    ("mirai, ARP",),
+)
+"""What has the same rule as another that is printed needs another screen than it."""
 
 
 @dataclass
@@ -85,8 +99,20 @@ def screen_of(*settings: str) -> Screen:
     silent = dict.fromkeys(COUNTS, 0) | {"mirai_hosts": 0, "mirai_echo_hosts": 0}
     # Whether an address is another's is the ARP rule's to know.
     arp = {"mirai_arp_targets": 0, "arp_unsolicited": 1 << 20, "arp_mac_changes": 1 << 20}
+    alone = {name: 0 for name in SHIPPED if name.endswith("_alone")}
     ones = dict.fromkeys(settings, 1)
-    return Screen(SHIPPED | silent | arp | ones | {"hold_down_ns": 1_000_000})
+    return Screen(SHIPPED | silent | arp | alone | ones | {"hold_down_ns": 0})
+
+
+def screens() -> list[tuple[dict[str, str], Screen]]:
+    """Return screens, each with the names of what it tells: by rule, of the failed alone apart."""
+    together = [name for name in WATCHED if not any(name in names for names in APART)]
+    found = []
+    for names in (together, *APART):
+        settings = {one for name in names if "failed" in name for one in WATCHED[name]}
+        settings |= {WATCHED[name][0] for name in names}
+        found.append(({name.split(",")[0]: name for name in names}, screen_of(*settings)))
+    return found
 
 
 def watch(entry: Entry, data: Path) -> Seen:
@@ -94,9 +120,7 @@ def watch(entry: Entry, data: Path) -> Seen:
     seen = Seen(entry)
     with closing(assemble.capture_file(str(data / entry.file))) as source:
         host = HostIdentity(routers=forwarders(source.batches()))
-    fast = [name for name in WATCHED if "60 s" not in name]
-    slow = screen_of(WATCHED[SLOW][0])
-    screens = {"": screen_of(*(WATCHED[name][0] for name in fast)), SLOW: slow}
+    watching = screens()
     labeller, last = Labeller(entry), 0
     with closing(assemble.capture_file(str(data / entry.file))) as source:
         for batch in Slices(source).batches():
@@ -107,18 +131,19 @@ def watch(entry: Entry, data: Path) -> Seen:
                 frames = np.ascontiguousarray(batch.frames[at : at + 100])
                 last = max(last, int(frames["timestamp_ns"].max()))
                 marks = np.zeros(len(frames), np.uint8)
-                for name, screen in screens.items():
-                    _told(seen, name, screen.screen(batch.data, frames, host.packed(), marks))
-    for name, screen in screens.items():
-        _told(seen, name, screen.expire(last + 3 * S))
+                for names, screen in watching:
+                    _told(seen, names, screen.screen(batch.data, frames, host.packed(), marks))
+    for names, screen in watching:
+        _told(seen, names, screen.expire(last + 3 * S))
     return seen
 
 
-def _told(seen: Seen, name: str, events: list[Any]) -> None:
-    for rule, _, _, _, sender, detail, _ in events:
+def _told(seen: Seen, names: dict[str, str], events: list[Any]) -> None:
+    for rule, _, _, _, sender, detail, decisive in events:
         found = COUNT.search(detail)
-        if found is not None and sender is not None:
-            key = (name or rule, sender)
+        name = names.get(rule, "")
+        if found is not None and sender is not None and ("failed TCP" not in name or decisive):
+            key = (name, sender)
             seen.peaks[key] = max(seen.peaks.get(key, 0), int(found.group()))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ids_appliance._features import HostIdentity
 from ids_appliance._screen import Screen
-from ids_appliance.config import Trigger
+from ids_appliance.config import Mirai, PortScan, Trigger
 from ids_appliance.config.further import (
     ArpInsistence,
     ArpSweep,
@@ -29,6 +29,8 @@ HOST = packet.Host(frozenset([GATEWAY_MAC]), frozenset([GATEWAY4, GATEWAY6]))
 OFF = Convicting(enabled=False)
 DEFAULTS = embedded.settings(
     Trigger(
+        port_scan=PortScan(alone=0),
+        mirai=Mirai(alone=0),
         slow_scan=Slow(enabled=False),
         icmp_rate=OFF,
         unsolicited_answers=OFF,
@@ -37,10 +39,10 @@ DEFAULTS = embedded.settings(
         repeated_connections=Repeated(enabled=False),
         arp_sweep=ArpSweep(enabled=False),
         arp_insistence=ArpInsistence(enabled=False),
-        impossible_flags=Rate(),
+        impossible_flags=OFF,
     )
 )
-"""The four published rules alone, as they are set by default."""
+"""The four published rules alone, as they were published: of these only ARP convicts."""
 RATE = Rate(enabled=True, count=5)
 EVERYTHING = embedded.settings(
     Trigger(
@@ -55,14 +57,14 @@ EVERYTHING = embedded.settings(
         repeated_connections=Repeated(count=3, slow_count=5, alone=7),
         arp_sweep=ArpSweep(targets=4),
         arp_insistence=ArpInsistence(replies=3),
-        impossible_flags=RATE,
+        impossible_flags=Convicting(enabled=True, count=5, alone=7),
     )
 )
 SMALL = EVERYTHING | {
     "dos_syns": 3,
     "scan_ports": 3,
     "scan_failed_ratio": 0.6,
-    "mirai_hosts": 3,
+    "mirai_hosts": 2,
     "mirai_top_ports": 2,
     "mirai_top_ports_ratio": 0.7,
     "mirai_failed_or_brief_ratio": 0.6,
@@ -87,8 +89,13 @@ SMALL = EVERYTHING | {
     "arp_sweep": 2,
     "arp_insistence": 2,
     "impossible_flags": 2,
+    "flags_alone": 3,
     "slow_ports": 2,
     "slow_hosts": 3,
+    "scan_alone": 1,
+    "mirai_alone": 1,
+    "slow_ports_alone": 2,
+    "slow_hosts_alone": 1,
 }
 Event = tuple[Any, ...]
 

@@ -60,6 +60,7 @@ def test_the_stories_reach_every_rule() -> None:
         "repeated_connections", "udp_exchanges", "arp_sweep", "arp_insistence",
     })  # fmt: skip
     alone |= {"arp_spoof", "icmp_rate", "unsolicited_answers", "failed_connections"}
+    alone |= {"port_scan", "mirai", "slow_scan", "impossible_flags"}
     assert convicting == alone
     for words in ("gateway's own", "still uses it", "third MAC", "changed hands", "nobody asked",
                   "by the configuration", "ICMP echo", "ARP requests"):  # fmt: skip

@@ -1,5 +1,7 @@
 """Each further rule of the prescreener at the count from which it convicts, and just below it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -229,6 +231,128 @@ def test_one_address_is_enough_where_another_held_it() -> None:
     assert [e[0] for e in convicted(screen, insisting(20, 2, two=False))] == ["arp_insistence"] * 4
 
 
-def test_a_scan_alone_convicts_nobody() -> None:
-    # A telephone looks what a new device can do: the forest has to say what it thinks of that.
-    assert convicted(Screen(SHIPPED), scan(200, 10, answer=RST)) == []
+def ports(count: int, at_s: float, *, every_s: float = 0.0, **more: Any) -> list[Sent]:
+    """A device tries so many ports of another, and each answers with the flags of `answer`."""
+    frames = []
+    answer, flags = more.get("answer", RST | ACK), more.get("flags", SYN)
+    for i in range(count):
+        now, ends = at_s + i * every_s, (4000 + i, 1 + i)
+        frames.append(segment((ADDRESS, OTHER), ends, flags, now, seq=5))
+        if answer:
+            frames.append(segment((OTHER, ADDRESS), ends[::-1], answer, now, seq=1, ack=6))
+    return frames
+
+
+def hosts(count: int, at_s: float, *, every_s: float = 0.0, **more: Any) -> list[Sent]:
+    """A device tries one port of so many hosts, and each answers with the flags of `answer`."""
+    frames = []
+    answer, flags, port = more.get("answer", 0), more.get("flags", SYN), more.get("port", 23)
+    for i in range(count):
+        now, ends, host = at_s + i * every_s, (4000 + i, port), bytes([198, 51, 100, 1 + i])
+        frames.append(segment((ADDRESS, host), ends, flags, now, seq=5))
+        if answer:
+            frames.append(segment((host, ADDRESS), ends[::-1], answer, now, seq=1, ack=6))
+    return frames
+
+
+def alone(frames: list[Sent], *, screen: Screen | None = None) -> list[tuple[str, str]]:
+    """Who convicts once every attempt's fate is known: (rule, detail)."""
+    screen = screen or Screen(SHIPPED)
+    events = convicted(screen, frames)
+    events += [e for e in screen.expire(frames[-1].time_ns + 2 * S) if e[6]]
+    assert {e[4] for e in events} <= {name(MAC)}
+    return [(e[0], e[5]) for e in events]
+
+
+@pytest.mark.parametrize("answer", [RST | ACK, 0])
+def test_a_hundred_and_twenty_eight_failed_ports_convict(answer: int) -> None:
+    assert alone(ports(127, 10, answer=answer)) == []
+    (first, second) = alone(ports(128, 10, answer=answer))
+    assert first == ("port_scan", "128 of 128 ports of 192.0.2.2 failed in 0.0 s")
+    assert second[0] == "slow_scan"
+
+
+def test_and_in_a_minute_as_well() -> None:
+    assert alone(ports(127, 60, every_s=0.4)) == []
+    assert [rule for rule, _ in alone(ports(128, 60, every_s=0.4))] == ["slow_scan"]
+
+
+def test_a_telephone_that_looks_what_a_new_device_can_do_does_not() -> None:
+    # As the lab's does: 61 ports in three seconds, nearly all refused, and the same once more.
+    once = ports(61, 60, every_s=0.05)
+    assert alone([*once, *ports(61, 64, every_s=0.05), *ports(61, 70, every_s=0.05)]) == []
+
+
+def test_ports_that_answered_once_have_not_failed() -> None:
+    assert alone([*ports(20, 10, answer=SYN | ACK), *ports(147, 11)]) == []
+    assert alone([*ports(20, 10, answer=SYN | ACK), *ports(148, 11)]) != []
+
+
+def test_forty_hosts_that_fail_convict() -> None:
+    assert alone(hosts(39, 10)) == []
+    assert alone(hosts(40, 10)) == [("mirai", "connections to 40 of 40 hosts failed in 0.0 s")]
+    assert alone(hosts(40, 10, answer=RST | ACK)) != []
+
+
+def test_and_sixty_four_in_a_minute() -> None:
+    assert alone(hosts(63, 60, every_s=0.5)) == []
+    assert [rule for rule, _ in alone(hosts(64, 60, every_s=0.5))] == ["slow_scan"]
+
+
+def test_hosts_that_answered_among_them_let_nobody_off() -> None:
+    # Sixty-four are told apart; of what comes then, each that fails counts.
+    answered = hosts(8, 60, answer=SYN | ACK)
+    later = hosts(72, 60, every_s=0.5)[8:]
+    assert alone([*answered, *later[:63]]) == []
+    assert [rule for rule, _ in alone([*answered, *later])] == ["slow_scan"]
+
+
+def test_a_hub_that_polls_many_devices_briefly_does_not() -> None:
+    frames = []
+    for i, frame in enumerate(hosts(60, 10, answer=SYN | ACK, port=80)):
+        frames.append(frame)
+        if i % 2:
+            host = bytes([198, 51, 100, 1 + i // 2])
+            ends = (4000 + i // 2, 80)
+            frames.append(segment((ADDRESS, host), ends, RST | ACK, 10, seq=6, ack=2))
+    assert alone(frames) == []
+
+
+def test_what_may_have_begun_before_us_convicts_nobody() -> None:
+    # A server that ends what it had open when the appliance was started.
+    for flags in (ACK, FIN | ACK):
+        assert alone(ports(200, 10, answer=0, flags=flags)) == []
+        assert alone(hosts(64, 10, flags=flags)) == []
+
+
+def test_what_was_perhaps_answered_convicts_nobody() -> None:
+    for frames in (ports(200, 10, answer=0), hosts(64, 10)):
+        screen = Screen(SHIPPED)
+        fired(screen, ports(1, 9))
+        screen.doubt()
+        assert alone(frames, screen=screen) == []
+    screen = Screen(SHIPPED)
+    fired(screen, ports(1, 9))
+    screen.doubt()
+    assert alone(ports(200, 10), screen=screen) != []
+
+
+def test_udp_of_which_answers_stayed_in_the_kernel_convicts_nobody() -> None:
+    frames = [
+        sent(MAC, t.ip(ADDRESS, OTHER, 17, t.udp((5353, 1 + i))), 10 + i * 0.01) for i in range(200)
+    ]
+    assert alone(frames) == []
+
+
+def test_numbers_of_nought_convict_nobody() -> None:
+    never = {name: 0 for name in SHIPPED if name.endswith("_alone")}
+    for frames in (ports(300, 10), hosts(64, 10), ports(50, 10, flags=FIN, answer=0)):
+        assert alone(frames, screen=Screen(SHIPPED | never)) == []
+
+
+@pytest.mark.parametrize("flags", [0, FIN, FIN | PSH | URG, SYN | FIN])
+def test_six_of_the_flags_that_nobody_sends_convict(flags: int) -> None:
+    frames = [segment((ADDRESS, OTHER), (4000, 1 + i), flags, 10) for i in range(6)]
+    assert convicted(Screen(SHIPPED), frames[:5]) == []
+    (event,) = convicted(Screen(SHIPPED), frames)
+    assert (event[0], event[3], event[4]) == ("impossible_flags", 5, name(MAC))

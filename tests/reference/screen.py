@@ -182,6 +182,7 @@ class Flow:
     sampled: bool = False
     flood: bool = False
     probe: bool = False
+    late: bool = False
     adopted: bool = False
     answered: bool = False
     completed: bool = False
@@ -209,6 +210,8 @@ class Tally:
     part_bad: int = 0
     beyond: int = 0
     beyond_bad: int = 0
+    beyond_sure: int = 0
+    sure: set[Any] = field(default_factory=set)
 
 
 @dataclass
@@ -370,14 +373,17 @@ class Screen:
     def span(self, tally: Tally) -> str:
         return f"{(self.clock - tally.first) / 1e9:.1f} s"
 
+    def whole(self, f: Flow) -> bool:
+        return f.proto == TCP and not f.late and not f.answered and not self.uncertain(f)
+
     def count_port(self, f: Flow, failed: bool) -> None:
         if not self.counted(f):
             return
         assert f.who is not None
         host = str(ipaddress.ip_address(f.other[0]))
-        for table, setting, rule in (
-            ("ports", "scan_ports", "port_scan"),
-            ("slow_ports", "slow_ports", "slow_scan"),
+        for table, setting, alone, rule in (
+            ("ports", "scan_ports", "scan_alone", "port_scan"),
+            ("slow_ports", "slow_ports", "slow_ports_alone", "slow_scan"),
         ):
             if table == "slow_ports" and failed and self.uncertain(f):
                 continue
@@ -387,23 +393,31 @@ class Screen:
             item = (f.proto, f.other[1])
             if item in t.items or len(t.items) < ITEMS:
                 t.items[item] = t.items.get(item, False) or not failed
+                t.sure |= {item} if failed and self.whole(f) else set()
             else:
+                t.beyond_sure += failed and self.whole(f)
                 t.beyond += 1
                 t.beyond_bad += failed
             ports = len(t.items) + t.beyond
             bad = sum(not okay for okay in t.items.values()) + t.beyond_bad
             if len(t.items) >= self.set[setting] and bad >= self.set["scan_failed_ratio"] * ports:
+                key = f"{named(f.who)} -> {host}"
+                sure = sum(not t.items[one] for one in t.sure) + t.beyond_sure
+                if 0 < self.set[alone] <= sure:
+                    detail = f"{sure} of {ports} ports of {host} failed in {self.span(t)}"
+                    self.fire(rule, key, f.who, detail, decisive=True, loud=True)
+                    continue
                 detail = f"{ports} ports of {host} in {self.span(t)}, {bad} failed"
-                self.fire(rule, f"{named(f.who)} -> {host}", f.who, detail)
+                self.fire(rule, key, f.who, detail)
 
     def resolve(self, f: Flow, bad: bool) -> None:
         f.resolved = True
         if not self.counted(f):
             return
         assert f.who is not None
-        for table, setting, rule in (
-            ("hosts", "mirai_hosts", "mirai"),
-            ("slow_hosts", "slow_hosts", "slow_scan"),
+        for table, setting, alone, rule in (
+            ("hosts", "mirai_hosts", "mirai_alone", "mirai"),
+            ("slow_hosts", "slow_hosts", "slow_hosts_alone", "slow_scan"),
         ):
             if table == "slow_hosts" and bad and self.uncertain(f):
                 continue
@@ -412,6 +426,10 @@ class Screen:
                 continue
             if len(t.items) < ITEMS:
                 t.items[f.other[0]] = True
+            if bad and self.whole(f) and f.other[0] in t.items:
+                t.sure.add(f.other[0])
+            elif bad and self.whole(f):
+                t.beyond_sure += 1
             port = (f.proto, f.other[1])
             if port in t.ports or len(t.ports) < PORTS:
                 t.ports[port] = t.ports.get(port, 0) + 1
@@ -423,13 +441,16 @@ class Screen:
                 and t.bad >= self.set["mirai_failed_or_brief_ratio"] * t.total
                 and top >= self.set["mirai_top_ports_ratio"] * t.total
             ):
-                self.fire(
-                    rule,
-                    named(f.who),
-                    f.who,
-                    f"attempts on {len(t.items)} hosts in {self.span(t)}, "
-                    f"{t.bad} of them failed or brief",
+                hosts = len(t.items)
+                sure = min(len(t.sure) + t.beyond_sure, hosts)
+                if 0 < self.set[alone] <= sure:
+                    said = f"connections to {sure} of {hosts} hosts failed in {self.span(t)}"
+                    self.fire(rule, named(f.who), f.who, said, decisive=True, loud=True)
+                    continue
+                said = (
+                    f"attempts on {hosts} hosts in {self.span(t)}, {t.bad} of them failed or brief"
                 )
+                self.fire(rule, named(f.who), f.who, said)
 
     def counted(self, f: Flow) -> bool:
         silent = f.silent or f.flood or f.proto not in (TCP, UDP)
@@ -645,7 +666,7 @@ class Screen:
             return 0
         odd = look.flags & (SYN | FIN) == SYN | FIN or not look.flags & (SYN | RST | ACK)
         if odd and by.counts and by.who is not None:
-            self.simple("impossible_flags", by.who, named(by.who), by.who)
+            self.simple("impossible_flags", by.who, named(by.who), by.who, alone="flags_alone")
         plain = look.flags & RST or look.flags & (SYN | ACK) == SYN | ACK
         return self.exchange(look, by, bare) | (ANSWER if plain else 0)
 
@@ -660,7 +681,8 @@ class Screen:
             elif not flags & ACK or (
                 look.payload == 0 and not flags & (PSH | URG) and not self.doubtful()
             ):
-                self.begin(look.ends, "pending", by).probe = True
+                f = self.begin(look.ends, "pending", by)
+                f.probe, f.late = True, bool(flags & ACK)
             elif not by.contained:
                 f = self.begin(look.ends, "kept", by)
                 f.adopted = f.silent = f.resolved = True

@@ -8,7 +8,7 @@ import pytest
 
 from ids_appliance._features import HostIdentity
 from ids_appliance._screen import SETTINGS
-from ids_appliance.config import Dos, PortScan, Trigger
+from ids_appliance.config import Dos, Mirai, PortScan, Trigger
 from ids_appliance.config.further import Convicting, Rate, Slow
 from ids_appliance.config_file import load
 from ids_appliance.errors import ConfigError
@@ -37,6 +37,7 @@ def test_further_rules_are_on_where_they_earn_it() -> None:
     earning = {"repeated_connections", "slow_repeated", "repeated_alone", "slow_repeated_alone"}
     earning |= {"udp_exchanges", "icmp_rate", "arp_sweep", "arp_insistence", "slow_ports"}
     earning |= {"unsolicited_answers", "failed_connections", "impossible_flags"}
+    earning |= {"scan_alone", "mirai_alone", "slow_ports_alone", "slow_hosts_alone", "flags_alone"}
     assert all(numbers[name] for name in earning)
     changed = Trigger(slow_scan=Slow(enabled=True), udp_rate=Rate(enabled=True, count=7))
     numbers = embedded.settings(changed)
@@ -56,6 +57,9 @@ def test_the_published_profile_has_the_four_rules_alone(tmp_path: Path) -> None:
 def test_a_rule_that_is_off_convicts_nobody() -> None:
     off = Convicting(enabled=False, count=2, alone=3)
     assert embedded.settings(Trigger(icmp_rate=off))["icmp_alone"] == 0
+    still = Trigger(port_scan=PortScan(enabled=False), mirai=Mirai(enabled=False))
+    numbers = embedded.settings(still)
+    assert (numbers["scan_alone"], numbers["mirai_alone"]) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", ["always", "manual"])
@@ -82,6 +86,10 @@ def test_events_have_names() -> None:
         (Trigger(dos=Dos(handshake_ratio=3)), "handshake_ratio"),
         (Trigger(rule_window_s=0), "window_ns"),
         (Trigger(icmp_rate=Convicting(enabled=True, count=5, alone=4)), "alone is less"),
+        (Trigger(port_scan=PortScan(ports=30, alone=29)), "alone is less"),
+        (Trigger(mirai=Mirai(hosts=30, alone=29)), "alone is less"),
+        (Trigger(mirai=Mirai(alone=65)), "mirai_alone is at most 64"),
+        (Trigger(slow_scan=Slow(hosts=30, hosts_alone=29)), "alone is less"),
         (Trigger(bindings={"router": "02:00:00:00:00:01"}), "router"),
         (Trigger(bindings={"192.0.2.1": "02:00"}), "02:00"),
     ],

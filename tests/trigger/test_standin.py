@@ -47,9 +47,11 @@ class Scene:
         self.other, self.behind, self.blind = Other(), Scripted(), list[bool]()
         self.standin = StandIn(self.behind, self.other, rules=RULES, on_blind=self.blind.append)
 
-    def fire(self, *rules: str, at_s: float = 0, key: str = "k") -> list[tuple[str, int]]:
+    def fire(
+        self, *rules: str, at_s: float = 0, key: str = "k", decisive: bool = False
+    ) -> list[tuple[str, int]]:
         self.behind.next = [
-            (rule, key, round(at_s * S), 7, SENDER, "detail", False) for rule in rules
+            (rule, key, round(at_s * S), 7, SENDER, "detail", decisive) for rule in rules
         ]
         frames = np.zeros(8, FRAME)
         frames["timestamp_ns"] = round(at_s * S)
@@ -66,6 +68,14 @@ def scene() -> Scene:
 def test_zeek_speaks_for_its_four_rules_only(scene: Scene) -> None:
     assert scene.fire(*RULES, "overflow", "slow_scan") == [("overflow", 7), ("slow_scan", 7)]
     assert scene.standin.counters()["standin_silent"] == 4
+
+
+def test_what_convicts_is_ours_to_say(scene: Scene) -> None:
+    # Zeek knows no such count; ARP that convicts it tells itself.
+    assert scene.fire("port_scan", "mirai", "arp_spoof", decisive=True) == [
+        ("port_scan", 7),
+        ("mirai", 7),
+    ]
 
 
 def test_without_zeek_ours_speak(scene: Scene) -> None:
