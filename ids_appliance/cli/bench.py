@@ -161,7 +161,7 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
             raise IdsError(f"mode {mode.name} cannot be measured live: {', '.join(LIVE_MODES)} can")
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()) + " UTC",
-        "command": _called(quick, modes, mixes, apart=given["apart"]),
+        "command": called(click.get_current_context()),
         "machine": machine(),
         "model": given["model"].name,
         "interrupted": True,
@@ -238,15 +238,21 @@ def _thoroughness(quick: bool, given: dict[str, Any]) -> Thoroughness:
     )
 
 
-def _called(quick: bool, modes: list[str], mixes: list[str], *, apart: bool) -> str:
-    """Return the command as the report names it; the steps' lengths stand there anyway."""
-    words = [
-        "ids-appliance bench",
-        *(["--quick"] if quick else []),
-        *(["--apart"] if apart else []),
-    ]
-    words += [f"--modes {','.join(modes)}"] if modes else []
-    return " ".join(words + ([f"--mixes {','.join(mixes)}"] if mixes else []))
+def called(context: click.Context) -> str:
+    """Return the command as it was given, without the machine's own paths."""
+    words = ["ids-appliance bench"]
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if not given or isinstance(option.type, click.Path):
+            continue
+        value = context.params[name]
+        words.append(option.opts[0])
+        if value is not True:
+            several = value if isinstance(value, list | tuple) else [value]
+            said = ",".join(f"{v:.12g}" if isinstance(v, float) else str(v) for v in several)
+            words.append(said or '""')
+    return " ".join(words)
 
 
 def _write(
