@@ -14,7 +14,7 @@ FUZZ_MINUTES ?= 30
 export IDS_DATA PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYX := $(wildcard ext/*.pyx)
-PXD := $(wildcard ext/*.pxd)
+PXD := $(wildcard ext/*.pxd ext/*.h)
 # The netfilter binding compiles against a library that only root's tests need.
 DEV_EXTRAS := $(if $(filter 0,$(shell id -u)),dev$(,)gateway,dev)
 # A stamp does not notice that a compiled module was deleted.

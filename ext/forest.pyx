@@ -7,13 +7,12 @@
 #     100 KB and half of all steps stay in the cache line. Cells are taken one after the other,
 #     trees inside: the branches of one cell's trees foretell each other. Measured on 20,000
 #     different cells (us a cell at 256): this walk 0.50; trees outside, cells inside 1.3-1.8; eight
-#     cells interleaved without branches 0.60; bit masks per code (QuickScorer, Lucchese et al.,
-#     SIGIR 2015, fully tabulated: 1.6 MB) 1.1-1.3.
-#     No SIMD either. 20,000 different cells, us a cell of random payloads and of floods with
-#     ordinary life: this walk 0.57 and 0.34; four or eight trees at once without branches 0.62-0.69
-#     and 0.43; sixteen by AVX2 gathers 0.77 and 0.70; 32 by AVX-512 with the codes in registers 0.46
-#     and 0.40, a fifth gained on few processors and only where every packet is new. NEON gathers
-#     nothing. Branches of real cells are foretold, and a tree's longest path is twice the mean.
+#     cells interleaved without branches 0.60; sixteen by AVX2 gathers 0.77, 32 by AVX-512 0.46.
+#     Trees of few leaves on few features are not walked: masks of their leaves, tabulated by code,
+#     are ANDed (forest_masks.h), for 50 trees of 32 leaves in a third of the time, whatever the
+#     cell. The table has to stay small (TABLE_LIMIT), so shape decides, for each member (_plan).
+#     The shipped forest (128 leaves) would gain as well, 0.35 to 0.25 us and 0.50 to 0.26 for random
+#     payloads, but for 1.4 MB, more than a small board's cache; with 60 features it would lose.
 #  c) leaf values are added per cell in tree order as float64 and divided once by the number of
 #     trees: RandomForestClassifier.predict_proba with n_jobs=1, to the last bit.
 #  d) nothing read from a cell is used as an index: a code above a feature's last cut (a hostile
@@ -28,12 +27,32 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.math cimport fabs, floor, ldexp, nextafter
-from libc.stdlib cimport free
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 import numpy as np
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
+
+cdef extern from "forest_masks.h" nogil:
+    enum:
+        MASKS_FEATURES
+        MASKS_CELLS
+        MASKS_ROW
+    ctypedef struct Masks:
+        char *rows
+        uint32_t row_bytes
+        uint32_t width
+        uint32_t n_trees
+        uint32_t n_used
+        uint8_t used[MASKS_FEATURES]
+        uint16_t last[MASKS_FEATURES]
+        uint32_t first[MASKS_FEATURES]
+        uint32_t *tree_leaves
+        const double *leaves
+    void masks_add(const Masks *masks, const uint16_t *codes, uint32_t n, double *total)
+    void masks_add_singles(const Masks *masks, const uint16_t *codes, uint32_t n, float *total)
 
 cdef enum:
     LEAF = 255              # node_feature of a leaf
@@ -43,6 +62,10 @@ cdef enum:
     MAX_TREES = 1024        # of one member
     MAX_MEMBERS = 16
     MAX_NODES = 1 << 22
+
+TABLE_LIMIT = 512 << 10
+"""Most bytes of a member's table: with the trees and the cache's own lines it has to fit into the
+second-level cache of a small board (512 KB to 1 MB), and the gateway into 80 MB."""
 
 ARRAYS = {
     "features": "<u1",      # columns of the record, strictly increasing
@@ -79,6 +102,7 @@ cdef struct Member:
     double base
     const double *weights   # of a linear member: one per feature
     uint8_t kind
+    Masks masks             # rows: NULL where its trees are walked
 
 cdef struct Node:
     uint32_t right          # absolute index of the right child; of the value in a leaf
@@ -97,6 +121,9 @@ cdef class Forest:
     Several members vote, each "malicious" where its own probability is above 0.5; half against
     half, the mean of their probabilities decides. The model's probability is that mean, moved to
     the side of 0.5 that the vote is on where it lies on the other: to 0.5, or the next number.
+
+    table_limit: bytes that a member's table may take; 0: every tree is walked. The probabilities
+    are the same to the last bit.
     """
 
     cdef readonly uint32_t n_features
@@ -104,6 +131,7 @@ cdef class Forest:
     cdef readonly uint32_t n_nodes
     cdef readonly uint32_t n_leaves
     cdef readonly uint32_t key_bytes    # bytes of a cell
+    cdef readonly uint32_t table_bytes  # of all members' tables
     cdef readonly tuple members         # their kinds, in the order in which they stand
     cdef uint32_t n_members
     cdef Member member[MAX_MEMBERS]
@@ -121,9 +149,13 @@ cdef class Forest:
         self.nodes = NULL
 
     def __dealloc__(self):
+        cdef uint32_t m
         free(self.nodes)
+        for m in range(MAX_MEMBERS):
+            free(self.member[m].masks.rows)
+            free(self.member[m].masks.tree_leaves)
 
-    def __init__(self, arrays):
+    def __init__(self, arrays, *, uint32_t table_limit=TABLE_LIMIT):
         if self.kept is not None:
             raise ValueError("a forest is built once")
         self.kept = _checked_arrays(arrays)
@@ -138,6 +170,9 @@ cdef class Forest:
         else:
             self._take_members(self.kept["member_kinds"], self.kept["member_trees"],
                                self.kept["member_bases"], self.kept["weights"])
+        self._take_tables(table_limit)
+        # Last: without members nothing is evaluated.
+        self.n_members = <uint32_t>len(self.members)
 
     cdef _take_grid(self, const uint8_t[::1] features, const uint32_t[::1] counts,
                     const uint16_t[::1] cuts):
@@ -268,8 +303,6 @@ cdef class Forest:
         if at != self.n_trees:
             raise ValueError("some trees belong to no member")
         self.members = tuple([KINDS[kind] for kind in kinds])
-        # Last: without members nothing is evaluated.
-        self.n_members = <uint32_t>n
 
     cdef _check_weights(self, const Member *own):
         cdef uint32_t f, k
@@ -281,61 +314,164 @@ cdef class Forest:
                     raise ValueError("feature %d has a weight, but its codes are not its values"
                                      % self.columns[f])
 
+    cdef _take_tables(self, uint32_t limit):
+        cdef uint32_t m, i, found = 0
+        # Leaves before each node, and all of them.
+        cdef uint32_t[::1] before = np.empty(self.n_nodes + 1, np.uint32)
+        for i in range(self.n_nodes):
+            before[i] = found
+            found += self.nodes[i].feature == LEAF
+        before[self.n_nodes] = found
+        self.table_bytes = 0
+        for m in range(<uint32_t>len(self.members)):
+            if self.member[m].kind != K_LOGISTIC and self._plan(&self.member[m], before, limit):
+                self._tabulate(&self.member[m], before)
+
+    cdef bint _plan(self, Member *own, const uint32_t[::1] before, uint32_t limit):
+        # Whether a table pays, by shape alone: every gateway and node decides alike.
+        cdef Masks *masks = &own.masks
+        cdef uint32_t t, i, f, leaves, most = 0, depth = 0
+        cdef uint64_t size = 0
+        cdef bint asked[MAX_FEATURES]
+        for t in range(own.first_tree, own.end_tree):
+            most = max(most, before[self.tree_starts[t + 1]] - before[self.tree_starts[t]])
+        masks.n_trees = own.end_tree - own.first_tree
+        masks.width = 4 if most <= 32 else 8 if most <= 64 else 16
+        masks.row_bytes = (masks.n_trees * masks.width + 15) // 16 * 16
+        masks.n_used = 0
+        for f in range(self.n_features):
+            asked[f] = False
+        for i in range(self.tree_starts[own.first_tree], self.tree_starts[own.end_tree]):
+            if self.nodes[i].feature != LEAF:
+                asked[self.nodes[i].feature] = True
+        for f in range(self.n_features):
+            if asked[f]:
+                masks.used[masks.n_used] = <uint8_t>f
+                masks.last[masks.n_used] = <uint16_t>self.last_code[f]
+                masks.first[masks.n_used] = <uint32_t>min(size, <uint64_t>limit)
+                masks.n_used += 1
+                size += <uint64_t>masks.row_bytes * (self.last_code[f] + 1)
+        if masks.n_used == 0 or most > 128 or size > limit or masks.row_bytes > MASKS_ROW:
+            return False
+        # A walk costs a tree's depth, a table the bytes of its features' masks and a sum. Shapes on
+        # either side were measured (docs/benchmarks/README.md).
+        leaves = (before[self.tree_starts[own.end_tree]]
+                  - before[self.tree_starts[own.first_tree]]) // masks.n_trees
+        while leaves > 1:
+            leaves >>= 1
+            depth += 1
+        if depth < 3 or masks.n_used * masks.width > 64 * (depth - 2):
+            return False
+        self.table_bytes += <uint32_t>size
+        masks.rows = <char *>aligned_alloc(64, (size + 63) // 64 * 64)
+        masks.tree_leaves = <uint32_t *>malloc(masks.n_trees * sizeof(uint32_t))
+        if masks.rows == NULL or masks.tree_leaves == NULL:
+            raise MemoryError()
+        memset(masks.rows, 255, size)
+        return True
+
+    cdef _tabulate(self, Member *own, const uint32_t[::1] before):
+        cdef Masks *masks = &own.masks
+        cdef uint32_t t, i, k, f, code, start, leaf, words = masks.row_bytes // 8
+        cdef uint32_t place[MAX_FEATURES]
+        cdef uint8_t *mask
+        cdef uint64_t *row
+        masks.leaves = self.leaves
+        for k in range(masks.n_used):
+            place[masks.used[k]] = masks.first[k]
+        for t in range(masks.n_trees):
+            start = self.tree_starts[own.first_tree + t]
+            masks.tree_leaves[t] = before[start]
+            for i in range(start, self.tree_starts[own.first_tree + t + 1]):
+                f = self.nodes[i].feature
+                if f == LEAF:
+                    continue
+                # From the next code on to the right: without the left side's leaves.
+                mask = <uint8_t *>masks.rows + place[f]
+                mask += <size_t>(self.nodes[i].code + 1) * masks.row_bytes + t * masks.width
+                for leaf in range(before[i] - before[start],
+                                  before[self.nodes[i].right] - before[start]):
+                    _rule_out(mask, masks.width, leaf)
+        for k in range(masks.n_used):
+            row = <uint64_t *>(masks.rows + masks.first[k])
+            for code in range(masks.last[k]):
+                for i in range(words):
+                    row[words + i] &= row[i]
+                row += words
+
     def evaluate(self, const uint8_t[:, ::1] cells, double[::1] out):
         """Write P(malicious) of each cell.
 
         cells: (n, key_bytes); per feature one byte, or two (little-endian) where it has more than
         255 cuts. out: (n,). Raises ValueError for other shapes; never for a cell's content.
         """
-        cdef Py_ssize_t i, n = cells.shape[0]
-        cdef uint16_t codes[MAX_FEATURES]
+        cdef Py_ssize_t i = 0, n = cells.shape[0]
+        cdef uint32_t k, some
+        cdef uint16_t codes[MASKS_CELLS * MAX_FEATURES]
         self._check_built()
         if out.shape[0] != n or (n and cells.shape[1] != self.key_bytes):
             raise ValueError("cells must be (n, %d) and out (n,)" % self.key_bytes)
         if n == 0:
             return
         with nogil:
-            for i in range(n):
-                self._unpack(&cells[i, 0] if self.key_bytes else NULL, codes)
-                out[i] = self._judge(codes)
+            while i < n:
+                some = <uint32_t>min(n - i, <Py_ssize_t>MASKS_CELLS)
+                for k in range(some):
+                    self._unpack(&cells[i + k, 0] if self.key_bytes else NULL,
+                                 codes + k * MAX_FEATURES)
+                self._judge(codes, some, &out[i])
+                i += some
 
     def evaluate_rows(self, const uint16_t[:, ::1] rows, double[::1] out):
         """Write P(malicious) of each packet record; rows: (n, 68), or (n, 60) where no feature is of
         another group than `packet`; out: (n,)."""
-        cdef Py_ssize_t i, n = rows.shape[0]
-        cdef uint16_t codes[MAX_FEATURES]
+        cdef Py_ssize_t i = 0, n = rows.shape[0]
+        cdef uint32_t k, some
+        cdef uint16_t codes[MASKS_CELLS * MAX_FEATURES]
         self._check_built()
         if out.shape[0] != n or not self._fits(rows.shape[1]):
             raise ValueError("rows must be (n, %d) and out (n,)" % N_COLUMNS)
         with nogil:
-            for i in range(n):
-                self._encode(&rows[i, 0], codes)
-                out[i] = self._judge(codes)
+            while i < n:
+                some = <uint32_t>min(n - i, <Py_ssize_t>MASKS_CELLS)
+                for k in range(some):
+                    self._encode(&rows[i + k, 0], codes + k * MAX_FEATURES)
+                self._judge(codes, some, &out[i])
+                i += some
 
     def evaluate_each(self, const uint8_t[:, ::1] cells, double[:, ::1] out):
         """Write what each member says of each cell; cells as for `evaluate`, out: (n, members)."""
-        cdef Py_ssize_t i, n = cells.shape[0]
-        cdef uint16_t codes[MAX_FEATURES]
+        cdef Py_ssize_t i = 0, n = cells.shape[0]
+        cdef uint32_t k, some
+        cdef uint16_t codes[MASKS_CELLS * MAX_FEATURES]
         self._check_built()
         if out.shape[0] != n or out.shape[1] != self.n_members or (n and cells.shape[1] != self.key_bytes):
             raise ValueError("cells must be (n, %d) and out (n, %d)" % (self.key_bytes, self.n_members))
         with nogil:
-            for i in range(n):
-                self._unpack(&cells[i, 0] if self.key_bytes else NULL, codes)
-                self._each(codes, &out[i, 0])
+            while i < n:
+                some = <uint32_t>min(n - i, <Py_ssize_t>MASKS_CELLS)
+                for k in range(some):
+                    self._unpack(&cells[i + k, 0] if self.key_bytes else NULL,
+                                 codes + k * MAX_FEATURES)
+                self._each(codes, some, &out[i, 0])
+                i += some
 
     def evaluate_rows_each(self, const uint16_t[:, ::1] rows, double[:, ::1] out):
         """Write what each member says of each packet record; rows as for `evaluate_rows`, out: (n,
         members)."""
-        cdef Py_ssize_t i, n = rows.shape[0]
-        cdef uint16_t codes[MAX_FEATURES]
+        cdef Py_ssize_t i = 0, n = rows.shape[0]
+        cdef uint32_t k, some
+        cdef uint16_t codes[MASKS_CELLS * MAX_FEATURES]
         self._check_built()
         if out.shape[0] != n or out.shape[1] != self.n_members or not self._fits(rows.shape[1]):
             raise ValueError("rows must be (n, %d) and out (n, %d)" % (N_COLUMNS, self.n_members))
         with nogil:
-            for i in range(n):
-                self._encode(&rows[i, 0], codes)
-                self._each(codes, &out[i, 0])
+            while i < n:
+                some = <uint32_t>min(n - i, <Py_ssize_t>MASKS_CELLS)
+                for k in range(some):
+                    self._encode(&rows[i + k, 0], codes + k * MAX_FEATURES)
+                self._each(codes, some, &out[i, 0])
+                i += some
 
     cdef bint _fits(self, Py_ssize_t width) noexcept:
         if width == N_FEATURES:
@@ -375,51 +511,95 @@ cdef class Forest:
                     high = middle
             codes[f] = <uint16_t>low
 
-    cdef double _judge(self, const uint16_t *codes) noexcept nogil:
-        cdef double each[MAX_MEMBERS]
-        cdef double total = 0.0
-        cdef uint32_t m, votes = 0
+    cdef void _judge(self, const uint16_t *codes, uint32_t n, double *out) noexcept nogil:
+        # codes: n (at most MASKS_CELLS) cells of MAX_FEATURES.
+        cdef double each[MASKS_CELLS * MAX_MEMBERS]
+        cdef double total
+        cdef uint32_t k, m, votes
         if self.n_members == 1:
-            return self._one(&self.member[0], codes)
-        self._each(codes, each)
-        for m in range(self.n_members):
-            total += each[m]
-            votes += each[m] > VOTE_AT
-        total /= self.n_members
-        if 2 * votes > self.n_members and total <= VOTE_AT:
-            return nextafter(VOTE_AT, 1.0)
-        if 2 * votes < self.n_members and total > VOTE_AT:
-            return VOTE_AT
-        return total
+            self._one(&self.member[0], codes, n, out)
+            return
+        self._each(codes, n, each)
+        for k in range(n):
+            total = 0.0
+            votes = 0
+            for m in range(self.n_members):
+                total += each[k * self.n_members + m]
+                votes += each[k * self.n_members + m] > VOTE_AT
+            total /= self.n_members
+            if 2 * votes > self.n_members and total <= VOTE_AT:
+                total = nextafter(VOTE_AT, 1.0)
+            elif 2 * votes < self.n_members and total > VOTE_AT:
+                total = VOTE_AT
+            out[k] = total
 
-    cdef void _each(self, const uint16_t *codes, double *out) noexcept nogil:
-        cdef uint32_t m
+    cdef void _each(self, const uint16_t *codes, uint32_t n, double *out) noexcept nogil:
+        cdef double own[MASKS_CELLS]
+        cdef uint32_t k, m
         for m in range(self.n_members):
-            out[m] = self._one(&self.member[m], codes)
+            self._one(&self.member[m], codes, n, own)
+            for k in range(n):
+                out[k * self.n_members + m] = own[k]
 
-    cdef double _one(self, const Member *own, const uint16_t *codes) noexcept nogil:
-        cdef uint32_t t, f
-        cdef double total = 0.0
-        cdef float single
-        if own.kind == K_FOREST:
-            for t in range(own.first_tree, own.end_tree):
-                total += self._leaf(t, codes)
-            return total / (own.end_tree - own.first_tree)
+    cdef void _one(self, const Member *own, const uint16_t *codes, uint32_t n, double *out) noexcept nogil:
+        cdef uint32_t k, f
+        cdef float single[MASKS_CELLS]
         if own.kind == K_XGBOOST:
-            single = <float>own.base
-            for t in range(own.first_tree, own.end_tree):
-                single += <float>self._leaf(t, codes)
+            self._add_singles(own, codes, n, single)
             # As its own: float32 throughout, but for an exp that is rounded once, from float64.
-            single = <float>_exp(-single if single > -88.7 else <float>88.7) + <float>1.0
-            return <float>1.0 / single
-        total = own.base
+            for k in range(n):
+                out[k] = -single[k] if single[k] > -88.7 else <float>88.7
+            _exp(out, n)
+            for k in range(n):
+                out[k] = <float>1.0 / (<float>out[k] + <float>1.0)
+            return
+        for k in range(n):
+            out[k] = own.base
+        if own.kind == K_FOREST:
+            for k in range(n):
+                out[k] = 0.0
+            self._add(own, codes, n, out)
+            for k in range(n):
+                out[k] /= own.end_tree - own.first_tree
+            return
         if own.kind == K_LIGHTGBM:
-            for t in range(own.first_tree, own.end_tree):
-                total += self._leaf(t, codes)
+            self._add(own, codes, n, out)
         else:
-            for f in range(self.n_features):
-                total += own.weights[f] * min(<uint32_t>codes[f], self.last_code[f])
-        return 1.0 / (1.0 + _exp(-total))
+            for k in range(n):
+                for f in range(self.n_features):
+                    out[k] += own.weights[f] * min(<uint32_t>codes[f], self.last_code[f])
+                codes += MAX_FEATURES
+        for k in range(n):
+            out[k] = -out[k]
+        _exp(out, n)
+        for k in range(n):
+            out[k] = 1.0 / (1.0 + out[k])
+
+    cdef void _add(self, const Member *own, const uint16_t *codes, uint32_t n, double *out) noexcept nogil:
+        cdef uint32_t k, t
+        cdef double total
+        if own.masks.rows != NULL:
+            masks_add(&own.masks, codes, n, out)
+            return
+        for k in range(n):
+            total = out[k]
+            for t in range(own.first_tree, own.end_tree):
+                total += self._leaf(t, codes + k * MAX_FEATURES)
+            out[k] = total
+
+    cdef void _add_singles(self, const Member *own, const uint16_t *codes, uint32_t n, float *out) noexcept nogil:
+        cdef uint32_t k, t
+        cdef float total
+        for k in range(n):
+            out[k] = <float>own.base
+        if own.masks.rows != NULL:
+            masks_add_singles(&own.masks, codes, n, out)
+            return
+        for k in range(n):
+            total = out[k]
+            for t in range(own.first_tree, own.end_tree):
+                total += <float>self._leaf(t, codes + k * MAX_FEATURES)
+            out[k] = total
 
     cdef inline double _leaf(self, uint32_t t, const uint16_t *codes) noexcept nogil:
         cdef const Node *node = self.nodes + self.tree_starts[t]
@@ -428,18 +608,35 @@ cdef class Forest:
         return self.leaves[node.right]
 
 
-cdef double _exp(double x) noexcept nogil:
+cdef void _rule_out(uint8_t *mask, uint32_t width, uint32_t leaf) noexcept nogil:
+    # The bits of a mask count from the lowest of its word, or of the first of its two.
+    if width == 4:
+        (<uint32_t *>mask)[0] &= ~(<uint32_t>1 << leaf)
+    else:
+        (<uint64_t *>mask)[leaf >> 6] &= ~(<uint64_t>1 << (leaf & 63))
+
+
+cdef void _exp(double *out, uint32_t n) noexcept nogil:
     # e**x = 2**k * e**r with |r| <= ln(2) / 2, the series up to r**13: relative error below 3e-16.
     # ln(2) in two parts (the first with zeros at its end, so that k times it is exact), as in
-    # Cody and Waite, Software Manual for the Elementary Functions, 1980.
-    cdef double k, r, series = 1.0
+    # Cody and Waite, Software Manual for the Elementary Functions, 1980. All n (at most MASKS_CELLS) step
+    # by step together: a division waits for the one before it, those of other cells do not.
+    cdef double power[MASKS_CELLS]
+    cdef double rest[MASKS_CELLS]
+    cdef double series[MASKS_CELLS]
+    cdef double x
+    cdef uint32_t k
     cdef int i
-    x = min(max(x, -745.0), 709.0)
-    k = floor(x * 1.44269504088896338700 + 0.5)
-    r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10
+    for k in range(MASKS_CELLS):
+        x = min(max(out[k], -745.0), 709.0) if k < n else 0.0
+        power[k] = floor(x * 1.44269504088896338700 + 0.5)
+        rest[k] = (x - power[k] * 6.93147180369123816490e-01) - power[k] * 1.90821492927058770002e-10
+        series[k] = 1.0
     for i in range(13, 0, -1):
-        series = 1.0 + series * r / i
-    return ldexp(series, <int>k)
+        for k in range(MASKS_CELLS):
+            series[k] = 1.0 + series[k] * rest[k] / i
+    for k in range(n):
+        out[k] = ldexp(series[k], <int>power[k])
 
 
 cdef int _check_leaf(int kind, double value, uint32_t leaf) except -1:
