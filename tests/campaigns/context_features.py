@@ -9,9 +9,7 @@ learnt from and judged. Forests of the shipped size on the 20 best features of t
 with the counters, and on the counters alone; origins left out in folds.
 """
 
-import argparse
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,10 +29,8 @@ from ids_appliance.train.families.making import make
 from ids_appliance.train.fit import top_features, weigh
 from ids_appliance.train.labels import Entry, Label, Labeller, read_labels
 from ids_appliance.types import F64, SENDER, U16, Outcome
-from tests.campaigns.size_curve import fold_of, worth
+from tests.campaigns.size_curve import fold_of, options, worth
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-DATA: Final = Path(os.environ.get("IDS_DATA", ROOT.parent / "shared" / "data"))
 COUNTERS: Final = ("packets", "ports", "hosts", "syns", "answered", "refused", "bytes")
 WINDOW_NS: Final = 5 * 10**9
 MOST: Final = 65_535
@@ -175,12 +171,7 @@ def _fit(columns: U16, packets: Packets, train: npt.NDArray[np.bool_], *, jobs: 
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--max-per-capture", type=int, default=500)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser = options(__doc__, folds=5, most=500)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     packets, told = read(given.data, given.max_per_capture)

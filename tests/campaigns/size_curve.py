@@ -214,13 +214,19 @@ def picture(points: list[Point], path: Path) -> bool:
     return True
 
 
-def main() -> None:
+def options(document: str, *, folds: int, most: int) -> argparse.ArgumentParser:
+    """Return the options of whoever leaves origins out in folds; document: of the module."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(description=document, formatter_class=raw)
     parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--folds", type=int, default=8)
-    parser.add_argument("--max-per-capture", type=int, default=1000)
+    parser.add_argument("--folds", type=int, default=folds)
+    parser.add_argument("--max-per-capture", type=int, default=most)
     parser.add_argument("--jobs", type=int, default=1)
+    return parser
+
+
+def main() -> None:
+    parser = options(__doc__, folds=8, most=1000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
@@ -229,7 +235,8 @@ def main() -> None:
     some = packets.rows[np.random.default_rng(1).permutation(len(packets.rows))[:4096]]
     points = []
     for size, bundle in forests(packets, jobs=given.jobs):
-        points.append(Point(*size, **cost(bundle, some), **worth(packets, said[size])))  # type: ignore[arg-type]
+        told: dict[str, Any] = cost(bundle, some) | worth(packets, said[size])
+        points.append(Point(*size, **told))
     print("\n".join(table(points)))
     if given.json:
         given.json.write_text(json.dumps([asdict(p) for p in points], indent=1) + "\n")

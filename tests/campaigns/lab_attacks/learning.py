@@ -10,7 +10,6 @@ lab's tools that nothing was learnt from are replayed by a model of everything e
 are kept in --out, so that a stopped run goes on.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +29,7 @@ from ids_appliance.train.study.intervals import wilson
 from ids_appliance.train.study.learning import Models, judge
 from ids_appliance.train.study.replays import outcome, run_once
 from tests.campaigns.lab_attacks.__main__ import judged
-from tests.campaigns.size_curve import fold_of, read, worth
+from tests.campaigns.size_curve import fold_of, options, read, worth
 
 ARMS: Final = ("without", "with")
 Row = dict[str, Any]
@@ -88,13 +87,9 @@ def by_packet(packets: Packets, made: Mapping[int, Bundle]) -> str:
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    for name in ("--data", "--lab", "--unseen", "--out"):
+    parser = options(__doc__, folds=5, most=500)
+    for name in ("--lab", "--unseen", "--out"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--max-per-capture", type=int, default=500)
-    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--arm", action="append", choices=ARMS, default=[])
     parser.add_argument("--unseen-only", action="store_true", help="only the lab's unseen tools")
     parser.add_argument("--ordinary", action="store_true", help="captures without an attack, too")
