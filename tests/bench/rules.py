@@ -64,7 +64,8 @@ WATCHED = {
 }
 """What is printed -> the setting that counts, and the one from which on it convicts alone."""
 APART = (
-    ("repeated_connections, 60 s", "port_scan", "mirai", "slow_scan, hosts"),
+    ("repeated_connections, 60 s",),
+    ("port_scan", "mirai", "slow_scan, hosts"),
     ("port_scan, failed TCP", "mirai, failed TCP", "slow_scan, failed TCP"),
     ("mirai, echo", "slow_scan, hosts, failed TCP"),
     ("mirai, ARP",),
@@ -78,6 +79,8 @@ class Seen:
 
     entry: Entry
     peaks: dict[tuple[str, bytes], int] = field(default_factory=dict)
+    lost: int = 0
+    """Events for which a screen had no room in one call: counts may have been higher then."""
     attackers: set[bytes] = field(default_factory=set)
     others: set[bytes] = field(default_factory=set)
 
@@ -135,6 +138,7 @@ def watch(entry: Entry, data: Path) -> Seen:
                     _told(seen, names, screen.screen(batch.data, frames, host.packed(), marks))
     for names, screen in watching:
         _told(seen, names, screen.expire(last + 3 * S))
+        seen.lost += screen.counters()["events_lost"]
     return seen
 
 
@@ -198,6 +202,9 @@ def main() -> None:
         senders = sum(len(one.others - one.attackers) for one in part)
         half = "one" if first else "other"
         print(f"{half} half: {len({one.entry.group for one in part})} origins, {senders} ordinary")
+    for one in captures:
+        if one.lost:
+            print(f"{one.entry.file} ({one.entry.family}): {one.lost:,} events lost")
     print("| rule | looks at | alone at | one half, ordinary | other half | attacks (origins) |")
     print("|---|---|---|---|---|---|")
     for name in WATCHED:
