@@ -15,7 +15,7 @@
 
 enum {
     MASKS_FEATURES = 68,    /* codes of a cell, used or not */
-    MASKS_CELLS = 4,        /* summed at once: one sum waits for its last addition, four do not */
+    MASKS_CELLS = 8,        /* summed at once: one sum waits for its last addition, eight do not */
     MASKS_ROW = 4096        /* most bytes of a row */
 };
 
@@ -37,33 +37,40 @@ typedef uint64_t MasksLane __attribute__((vector_size(16), may_alias));
 
 #define MASKS_INLINE static inline __attribute__((always_inline))
 
-/* `lanes` is a constant wherever this is called, so that they stay in registers. */
-MASKS_INLINE void masks_and(const char *const *row, uint32_t n, uint32_t at, int lanes, char *out) {
-    MasksLane all[8];
-    for (int j = 0; j < lanes; j++)
-        all[j] = ((const MasksLane *)(row[0] + at))[j];
-    for (uint32_t f = 1; f < n; f++)
-        for (int j = 0; j < lanes; j++)
-            all[j] &= ((const MasksLane *)(row[f] + at))[j];
-    for (int j = 0; j < lanes; j++)
-        ((MasksLane *)(out + at))[j] = all[j];
-}
+/* ANDs some lanes of the rows, each in a variable of its own: an array would not stay in registers. */
+#define MASKS_TAKE(j) MasksLane lane##j = ((const MasksLane *)(row[0] + at))[j];
+#define MASKS_CUT(j) lane##j &= ((const MasksLane *)(row[f] + at))[j];
+#define MASKS_PUT(j) ((MasksLane *)(out + at))[j] = lane##j;
+#define MASKS_AND(NAME, EACH)                                                                      \
+    MASKS_INLINE void NAME(const char *const *row, uint32_t n, uint32_t at, char *out) {           \
+        EACH(MASKS_TAKE)                                                                           \
+        for (uint32_t f = 1; f < n; f++) {                                                         \
+            EACH(MASKS_CUT)                                                                        \
+        }                                                                                          \
+        EACH(MASKS_PUT)                                                                            \
+    }
+#define MASKS_1(DO) DO(0)
+#define MASKS_4(DO) DO(0) DO(1) DO(2) DO(3)
+#define MASKS_8(DO) MASKS_4(DO) DO(4) DO(5) DO(6) DO(7)
+MASKS_AND(masks_and_1, MASKS_1)
+MASKS_AND(masks_and_4, MASKS_4)
+MASKS_AND(masks_and_8, MASKS_8)
 
 static void masks_of(const Masks *masks, const uint16_t *codes, char *out) {
     const char *row[MASKS_FEATURES];
-    uint32_t at = 0;
-    for (uint32_t f = 0; f < masks->n_used; f++) {
+    uint32_t n = masks->n_used, at = 0;
+    for (uint32_t f = 0; f < n; f++) {
         uint32_t code = codes[masks->used[f]];
         /* A code past the last (a hostile peer's) is the last. */
         code = code < masks->last[f] ? code : masks->last[f];
         row[f] = masks->rows + masks->first[f] + code * masks->row_bytes;
     }
     for (; at + 128 <= masks->row_bytes; at += 128)
-        masks_and(row, masks->n_used, at, 8, out);
+        masks_and_8(row, n, at, out);
     for (; at + 64 <= masks->row_bytes; at += 64)
-        masks_and(row, masks->n_used, at, 4, out);
+        masks_and_4(row, n, at, out);
     for (; at < masks->row_bytes; at += 16)
-        masks_and(row, masks->n_used, at, 1, out);
+        masks_and_1(row, n, at, out);
 }
 
 /* The first leaf that is left; there is one, because every walk ends. */
