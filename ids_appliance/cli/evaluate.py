@@ -14,14 +14,14 @@ from ids_appliance.cli.learning import (
     recipe_options,
 )
 from ids_appliance.errors import LabelError
-from ids_appliance.train.labels import read_labels
+from ids_appliance.train.readers import catalogue
 from ids_appliance.train.study import report
 from ids_appliance.train.study.plots import draw
 from ids_appliance.train.study.study import PAPER, SPLITS, Plan, folds_of, read, steps, study
 
 
 @click.command()
-@data_option("Directory with labels.json and the captures it names.")
+@data_option("Directory of labelled captures (labels.json or captures.toml).")
 @click.option(
     "--out",
     required=True,
@@ -67,7 +67,7 @@ def command(**given: Any) -> None:
       ids-appliance evaluate --data captures --out quick --split origin --no-ablations
     """
     if not given["data"].is_dir():
-        raise LabelError(f"{given['data']} is not a directory: --data names the one of labels.json")
+        raise LabelError(f"{given['data']} is not a directory: --data names the one of captures")
     plan = Plan(
         data=given["data"],
         folder=given["out"],
@@ -81,7 +81,7 @@ def command(**given: Any) -> None:
         leave_out=given["leave_out"],
         max_per_capture=given["max_per_capture"],
     )
-    files = len(read_labels(plan.data / "labels.json"))
+    files = len(catalogue(plan.data, on_error="skip").entries)
     with tqdm(total=files, unit="step", delay=2, leave=False, disable=None) as bar:
 
         def step(name: str) -> None:

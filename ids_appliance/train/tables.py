@@ -141,7 +141,9 @@ def read_table(path: Path, families: Sequence[str]) -> Iterator[Chunk]:
             try:
                 table = file.read_row_group(group, use_threads=False)
             except (OSError, pa.ArrowException) as error:
-                raise TableError(f"{path} is damaged: {error}; extract it again") from error
+                raise TableError(
+                    f"{path} is damaged: {error}; remove it and extract again"
+                ) from error
             rows = np.empty((len(table), N_COLUMNS), np.uint16)
             for i, feature in enumerate(COLUMNS):
                 rows[:, i] = table.column(feature.name).to_numpy()

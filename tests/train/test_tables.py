@@ -121,7 +121,8 @@ def test_garbled_pages_are_found(tmp_path):
     middle = len(content) // 2
     content[middle : middle + 64] = bytes(64)
     path.write_bytes(content)
-    with pytest.raises(TableError, match="is damaged"):
+    # `extract` keeps a table that says of itself that it is whole, so it has to be removed.
+    with pytest.raises(TableError, match="is damaged: .*; remove it and extract again"):
         list(read_table(path, FAMILIES))
 
 

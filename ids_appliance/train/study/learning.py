@@ -52,7 +52,10 @@ class Models:
             return load_bundle(path), path
         rest = self._packets.take(~test)
         if set(np.unique(rest.classes).tolist()) != {0, 1}:
-            raise BundleError("without this fold there are not both classes left to learn from")
+            raise BundleError(
+                "without a part left out there are not both classes left to learn from: add "
+                "captures of other origins, or leave out less (--split capture or random)"
+            )
         pipeline, features = fit(self._recipe, rest.rows, rest.classes, rest.groups)
         card = {"features": [COLUMNS[i].name for i in features]}
         bundle = make_bundle(compile_pipeline(pipeline, features), THRESHOLD, card=card)
