@@ -49,8 +49,7 @@ def _be16(values: npt.NDArray[np.int64]) -> Bytes:
 
 def _folded(frames: Bytes) -> npt.NDArray[np.int64]:
     """Return the checksum (RFC 1071) of (n, even) bytes."""
-    words = frames.reshape(len(frames), -1, 2).astype(np.int64)
-    total = (words[:, :, 0] * 256 + words[:, :, 1]).sum(axis=1)
+    total = _words(frames)
     for _ in range(2):
         total = (total & 0xFFFF) + (total >> 16)
     checksum: npt.NDArray[np.int64] = 0xFFFF - total
@@ -223,6 +222,29 @@ def address(pool: Pool, destination: bytes, source: bytes) -> None:
     starts = np.concatenate(([0], ends[:-1]))
     both = np.frombuffer(destination + source, np.uint8)
     data[starts[:, None] + np.arange(12)] = both
+
+
+def aim(pool: Pool, target: bytes) -> None:
+    """Send every frame to another IPv4 address, in place; IP, TCP and UDP checksums follow
+    (RFC 1624). Frames are IPv4 with 20-byte headers."""
+    data, ends = pool
+    starts = np.concatenate(([0], ends[:-1]))
+    at = starts[:, None] + (_ETHERNET + 16 + np.arange(4))
+    change = _words(np.frombuffer(target, np.uint8)[None, :]) - _words(data[at])
+    protocol = data[starts + _ETHERNET + 9]
+    data[at] = np.frombuffer(target, np.uint8)
+    for of, offset in ((None, _ETHERNET + 10), (6, _ETHERNET + 36), (17, _ETHERNET + 26)):
+        those = np.ones(len(ends), bool) if of is None else protocol == of
+        where = (starts[those] + offset)[:, None] + np.arange(2)
+        # One's complement sums are sums modulo 2**16 - 1.
+        data[where] = _be16(0xFFFF - (change[those] - _words(data[where])) % 0xFFFF)
+
+
+def _words(octets: Bytes) -> npt.NDArray[np.int64]:
+    """Return the sum of the 16-bit words of (n, even) bytes, (n,)."""
+    high, low = (octets[:, at::2].sum(axis=1, dtype=np.int64) for at in (0, 1))
+    total: npt.NDArray[np.int64] = 256 * high + low
+    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
-from ids_appliance.bench.mixes import MIXES, SOURCE, TARGET, address, make
+from ids_appliance.bench.mixes import MIXES, SOURCE, TARGET, address, aim, make
 from ids_appliance.schema import FEATURE_NAMES, N_FEATURES
 from ids_appliance.types import FRAME, SENDER, Outcome
 
@@ -52,12 +52,19 @@ def test_every_header_is_one_that_a_router_passes_on(mix):
 
 
 @pytest.mark.parametrize("name", ["syn-single", "syn-spoofed", "udp-flood", "random"])
-def test_transports_sum_up_as_connection_tracking_wants(name):
+@pytest.mark.parametrize("target", [b"", b"\xc0\0\2\1", b"\xff\xff\xff\xff", b"\0\0\0\0"])
+def test_transports_sum_up_as_connection_tracking_wants(name, target):
     data, ends = make(name, frames=FRAMES)
+    if target:
+        aim((data, ends), target)
     seen = set()
     for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
         frame = data[begin:end].tobytes()
         body = frame[34:]
+        assert not target or frame[30:34] == target
+        assert (
+            sum(int.from_bytes(frame[at : at + 2], "big") for at in range(14, 34, 2)) % 0xFFFF == 0
+        )
         pseudo = frame[26:34] + bytes([0, frame[23]]) + len(body).to_bytes(2, "big")
         whole = pseudo + body
         total = sum(int.from_bytes(whole[at : at + 2], "big") for at in range(0, len(whole), 2))
