@@ -1,6 +1,7 @@
 """`ids-appliance evaluate`: small captures in, the whole report out, twice the same."""
 
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -54,6 +55,18 @@ def test_only_what_is_asked_for(data, tmp_path):
     result = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert list(result["splits"]) == ["origin"]
     assert not {"captures", "features", "ablations"} & result.keys()
+
+
+def test_a_folder_of_ones_own_is_read_and_one_origin_alone_is_one_line(data, tmp_path):
+    shutil.copytree(data, tmp_path / "own")
+    (tmp_path / "own/labels.json").unlink()
+    names = sorted(path.name for path in (tmp_path / "own").rglob("*.pcap*"))
+    files = f'[files]\n"*{names[0]}" = "malicious DoS"\n"*" = "benign"\n'
+    (tmp_path / "own/captures.toml").write_text(files)
+    asked = [*FEW, "--split", "origin", "--no-replay", "--no-ablations", "--no-audit"]
+    made = run("--data", tmp_path / "own", "--out", tmp_path / "out", *asked)
+    assert made.exit_code == 2 and isinstance(made.exception, SystemExit)
+    assert "add captures of other origins, or leave out less" in made.output
 
 
 def test_no_directory_is_one_line(tmp_path):
