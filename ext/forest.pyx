@@ -11,9 +11,10 @@
 #     Trees of few leaves on few features are not walked: masks of their leaves, tabulated by code,
 #     are ANDed (forest_masks.h): 50 trees of 32 leaves in 0.09 us instead of 0.21, whatever the
 #     cell. What is left waits for the second-level cache: rows for combinations of features (13
-#     instead of 17) gain nothing, vectors of 32 bytes (AVX2) 6 %. The table has to stay small (TABLE_LIMIT), so shape decides, for each member (_plan).
-#     The shipped forest (128 leaves) would gain as well, 0.35 to 0.25 us and 0.50 to 0.26 for random
-#     payloads, but for 1.4 MB, more than a small board's cache; with 60 features it would lose.
+#     instead of 17) gain nothing, vectors of 32 bytes (AVX2) 6 %. The table has to stay small
+#     (TABLE_LIMIT), so shape decides, for each member (_plan). The shipped forest (128 leaves) would
+#     gain as well, 0.35 to 0.25 us and 0.50 to 0.26 for random payloads, but for 1.4 MB, more than a
+#     small board's cache; with 60 features it would lose.
 #  c) leaf values are added per cell in tree order as float64 and divided once by the number of
 #     trees: RandomForestClassifier.predict_proba with n_jobs=1, to the last bit.
 #  d) nothing read from a cell is used as an index: a code above a feature's last cut (a hostile

@@ -1,11 +1,11 @@
 /* Codes in, a member's sum over its trees out: masks of leaves are ANDed, no node is visited.
 
-   A tree is as many bits as it has leaves, from left to right. A node that sends a cell to the right
-   rules out the leaves of its left side; of what all such nodes leave, the first is the leaf where
-   a walk ends (QuickScorer: Lucchese et al., SIGIR 2015, doi 10.1145/2766462.2767733). A feature
-   has few codes, so what its nodes leave stands in a table, a row per code with every tree in it:
-   a cell is one AND over a row of each feature. Vectors are the compiler's own, of 16 bytes: SSE2
-   on x86-64, NEON on aarch64, words elsewhere; without intrinsics all are the same source. */
+   A tree is as many bits as it has leaves, from left to right. A node that sends a cell to the
+   right rules out the leaves of its left side; of what all such nodes leave, the first is the leaf
+   where a walk ends (QuickScorer: Lucchese et al., SIGIR 2015, doi 10.1145/2766462.2767733). A
+   feature has few codes, so what its nodes leave stands in a table, a row per code with every tree
+   in it: a cell is one AND over a row of each feature. Vectors are the compiler's own, of 16 bytes:
+   SSE2 on x86-64, NEON on aarch64, words elsewhere; without intrinsics all are the same source. */
 
 #ifndef FOREST_MASKS_H
 #define FOREST_MASKS_H
@@ -37,7 +37,7 @@ typedef uint64_t MasksLane __attribute__((vector_size(16), may_alias));
 
 #define MASKS_INLINE static inline __attribute__((always_inline))
 
-/* ANDs some lanes of the rows, each in a variable of its own: an array would not stay in registers. */
+/* ANDs some lanes of the rows, each in a variable: an array would not stay in registers. */
 #define MASKS_TAKE(j) MasksLane lane##j = ((const MasksLane *)(row[0] + at))[j];
 #define MASKS_CUT(j) lane##j &= ((const MasksLane *)(row[f] + at))[j];
 #define MASKS_PUT(j) ((MasksLane *)(out + at))[j] = lane##j;
