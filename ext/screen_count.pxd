@@ -9,6 +9,13 @@ from screen_state cimport *
 from screen_tally cimport *
 
 
+cdef extern from *:
+    """
+    #define ids_bits(set) ((unsigned int)__builtin_popcountll(set))
+    """
+    uint32_t bits "ids_bits"(uint64_t set) noexcept nogil   # how many are set
+
+
 cdef inline bint hits(uint32_t limit, uint32_t n) noexcept nogil:
     return limit != 0 and n >= limit
 
@@ -75,15 +82,6 @@ cdef inline void count_target(State *s, uint64_t target, const Sender *who) noex
         f = fire_alone(s, R_ARP_SWEEP, CUE_TARGETS, &key, &key.who, tally)
         if f != NULL:
             f.a = tally.n
-
-
-cdef inline uint32_t bits(uint64_t set) noexcept nogil:
-    # How many are set.
-    cdef uint32_t n = 0
-    while set:
-        set &= set - 1
-        n += 1
-    return n
 
 
 cdef inline void count_ports(State *s, int table, const Key *key, uint32_t item, bint failed, bint certain) noexcept nogil:
