@@ -37,7 +37,7 @@ cdef extern from *:
 cdef struct Shared:
     Mutex lock                      # held wherever both threads may be; free of cost with one
     bint quitting
-    bint starving                   # the thread reads no more until a slot is free
+    bint starving                   # the thread reads no more until there is room
     int work_fd                     # eventfd: there is something to send, or to end
     int tell_fd                     # eventfd: there are frames
     int failed                      # errno that ended the thread
@@ -105,6 +105,12 @@ cdef inline uint32_t taken(
     return n
 
 
+cdef inline uint32_t room_of(Shared *t, Line *line, Held *h) noexcept nogil:
+    # How many messages may be read: as many as slots are free. A packet that had its word unseen
+    # has a place among those to be taken, but no slot any more.
+    return min(line.most, h.n_spare, h.n_slots - t.n_ready)
+
+
 cdef inline bint answer(Shared *t, Line *line, Held *h) noexcept nogil:
     # Sends what was said, and waits until there is something to be read; returns whether to go on.
     cdef Awaited awaited[2]
@@ -119,7 +125,9 @@ cdef inline bint answer(Shared *t, Line *line, Held *h) noexcept nogil:
             pthread_mutex_lock(&t.lock)
             size = gather(line, h)
             more = h.n_said > 0
-            t.starving = h.n_spare == 0
+            t.starving = room_of(t, line, h) == 0
+            if t.starving and h.n_left:
+                signal(t.tell_fd)  # who takes nothing now gives those back at least
             pthread_mutex_unlock(&t.lock)
             if size:
                 send_words(line, size)
@@ -142,7 +150,7 @@ cdef inline int take_in(Shared *t, Line *line, Held *h) noexcept nogil:
     # Reads what waits; as `receive`.
     cdef uint32_t room
     pthread_mutex_lock(&t.lock)
-    room = min(line.most, h.n_spare)
+    room = room_of(t, line, h)
     pthread_mutex_unlock(&t.lock)
     return receive(line, room) if room else 0
 

@@ -2,11 +2,14 @@
 
 import errno
 import os
+import random
 import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -147,6 +150,18 @@ def test_who_had_its_word_unseen_is_not_shown(bed: Bed) -> None:
     assert bed.held.numbers() == [shown, *taken]
 
 
+def test_many_that_had_their_word_unseen_leave_no_trace(bed: Bed) -> None:
+    for last in range(MOST, SLOTS + 1, MOST):  # as many as can be listed
+        bed.send(*range(last - MOST + 1, last + 1))
+        bed.came(last)
+        assert bed.say(*bed.held.numbers()) == MOST
+        bed.heard(last)
+    bed.send(*range(101, 101 + MOST))
+    numbers = bed.take(MOST)
+    assert [bed.held.payload(n) for n in numbers] == [packet(i) for i in range(101, 101 + MOST)]
+    assert bed.held.numbers() == numbers and bed.held.take(bed.frames, NOW) == (0, False)
+
+
 def test_what_was_said_before_the_end_is_sent(bed: Bed) -> None:
     bed.send(1, 2)
     numbers = bed.take(2)
@@ -167,3 +182,52 @@ def test_a_thread_that_cannot_go_on_says_why() -> None:
     assert caught.value.errno == errno.ENOTSOCK
     bed.close()
     os.close(no_socket)
+
+
+def test_each_packet_has_the_word_that_was_said_about_it(bed: Bed) -> None:
+    """The thread, who judges, and the kernel each at a pace of their own; few slots, and packets
+    that are held back while later ones go."""
+    count, at_once, rng = 4000, 4, random.Random(1)
+    idents = {}  # number -> id
+    said: dict[int, int] = {}
+    heard: dict[int, int] = {}
+
+    def kernel() -> None:
+        waiting = deque[int]()
+        following = iter(range(1, count + 1))
+        while len(heard) < count:
+            ready, room, _ = select.select([bed.kernel], [bed.kernel], [], PATIENCE_S)
+            if ready:
+                for kind, ident, verdict, _ in model(bed.kernel.recv(1 << 16), QUEUE):
+                    # Of a batch: all that are held up to it.
+                    which = [i for i in waiting if i <= ident] if kind == "batch" else [ident]
+                    for one in which:
+                        waiting.remove(one)
+                        assert one not in heard
+                        heard[one] = verdict
+            elif room and (ident := next(following, 0)):
+                # Noted first: its word may come before `send` returns.
+                waiting.append(ident)
+                bed.send(ident)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(kernel)
+        held: list[int] = []
+        while len(said) < count:
+            if len(said) + len(held) < count:
+                assert select.select([bed.tell], [], [], PATIENCE_S)[0], "nothing came"
+            n, _ = bed.held.take(bed.frames, NOW)
+            for number in bed.frames["number"][:n].tolist():
+                idents[number] = int.from_bytes(bed.held.payload(number)[4:6], "big")
+                held.append(number)
+            rng.shuffle(held)
+            keep = min(len(held), rng.randrange(at_once)) if len(idents) < count else 0
+            going, held = held[keep:], held[:keep]
+            for word in (0, 1):
+                those = [number for number in going if idents[number] % 3 // 2 == word]
+                assert bed.say(*those, drop=not word) == len(those)
+                said |= {idents[number]: word for number in those}
+            received, accepted, dropped, left = bed.held.books()
+            assert received == accepted + dropped + left
+        done.result(PATIENCE_S)
+    assert heard == said and len(bed.held) == 0
