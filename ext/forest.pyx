@@ -586,16 +586,18 @@ cdef class Forest:
             out[k] = 1.0 / (1.0 + out[k])
 
     cdef void _add(self, const Member *own, const uint16_t *codes, uint32_t n, double *out) noexcept nogil:
-        cdef uint32_t k, t
-        cdef double total
+        cdef uint32_t k
         if own.masks.rows != NULL:
             masks_add(&own.masks, codes, n, out)
             return
         for k in range(n):
-            total = out[k]
-            for t in range(own.first_tree, own.end_tree):
-                total += self._leaf(t, codes + k * MAX_FEATURES)
-            out[k] = total
+            out[k] = self._walked(own, codes + k * MAX_FEATURES, out[k])
+
+    cdef double _walked(self, const Member *own, const uint16_t *codes, double total) noexcept nogil:
+        cdef uint32_t t
+        for t in range(own.first_tree, own.end_tree):
+            total += self._leaf(t, codes)
+        return total
 
     cdef void _add_singles(self, const Member *own, const uint16_t *codes, uint32_t n, float *out) noexcept nogil:
         cdef uint32_t k, t
