@@ -29,7 +29,7 @@ LONG_FILES = {
     "ext/evidence.pyx": "a sender's sums and a packet's weight on them, all inlined into the loop",
     "ids_appliance/types.py": "every word that stages exchange, in one place to look it up",
     "ext/screen.pyx": "the screen's whole face: set-up, one frame, and what may be asked of it",
-    "ext/nfqueue.pyx": "a queue's whole face: set-up, packets in, words out, and what may be asked of it",
+    "ext/nfqueue.pyx": "a queue: set-up, packets in, words out, and what may be asked of it",
     "ext/ring.pyx": "ring set-up, block walk and counters share the mapped memory",
 }
 """Files over the limit, each with why it is one thing."""
