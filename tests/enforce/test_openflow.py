@@ -77,7 +77,7 @@ class Scene:
         self, packets: list[bytes], *, meets: int = 0, arrive: int = 0, kind: int = 0x0800
     ) -> int:
         """Send packets from h1 to h2, each once; return how many arrived once entries have met
-        `meets` of them, `arrive` have arrived, and one behind them from h3."""
+        `meets` of them, `arrive` have arrived, and one from h3 that was sent after that."""
         net = self.place.net
         before = self.met()
         to = bytes.fromhex(mac("h2").replace(":", ""))
@@ -93,6 +93,8 @@ class Scene:
             out.setblocking(True)
             for frame in frames:
                 out.send(frame)
+            # A switch reads its ports in turns: what h3 sends now may be there before all of these.
+            wait_for(lambda: self.met() - before >= meets)
 
             def done() -> bool:
                 last.send(end)
@@ -100,7 +102,7 @@ class Scene:
                     while True:
                         arrived.append(into.recv(2048))
                 there = sum(frame in known for frame in arrived)
-                return end in arrived and self.met() - before >= meets and there >= arrive
+                return end in arrived and there >= arrive
 
             known = set(frames)
             wait_for(done)
