@@ -12,6 +12,7 @@ from ids_appliance.config import Config
 from ids_appliance.config_file import DEFAULT_PATH, load
 from ids_appliance.config_file.document import effective, failure_policies, markdown
 from ids_appliance.policy.bounds import doubts, read_bounds
+from ids_appliance.trigger import embedded
 
 
 @click.command()
@@ -45,6 +46,7 @@ def command(path: Path, mode: str | None, changed: bool, document: bool) -> None
         click.echo(markdown(), nl=False)
         return
     config = load(path, mode=mode)
+    embedded.build(config.trigger)
     notes = _look_at_files(config)
     rows = [row for row in effective(config) if row[2] or not changed]
     width = max((len(place) for place, _, _ in rows), default=0)

@@ -21,6 +21,7 @@ from ids_appliance.config.notices import Notices
 from ids_appliance.config.priorities import Tc
 from ids_appliance.config.terms import (
     Count,
+    Distinct,
     Ratio,
     Response,
     Rows,
@@ -48,7 +49,7 @@ class PortScan(Section, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     """Whether the rule is evaluated."""
-    ports: Annotated[int, Meta(ge=1, le=65_535)] = 20
+    ports: Distinct = 20
     """Distinct ports of one host in a rule window from which on it fires."""
     failed_ratio: Ratio = 0.8
     """Share of the attempts that must have failed (RST, unreachable, no answer)."""
@@ -61,7 +62,7 @@ class Mirai(Section, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     """Whether the rule is evaluated."""
-    hosts: Count = 20
+    hosts: Distinct = 20
     """Distinct hosts in a rule window from which on it fires."""
     top_ports: Annotated[int, Meta(ge=1, le=64)] = 5
     """How many ports count as a small fixed set."""
@@ -73,9 +74,9 @@ class Mirai(Section, frozen=True, forbid_unknown_fields=True):
     """A connection closed within this time is brief."""
     brief_packets: Count = 5
     """A connection of at most so many packets is brief."""
-    echo_hosts: Count = 20
+    echo_hosts: Distinct = 20
     """ICMP echo requests to so many hosts are a cue of their own."""
-    arp_targets: Count = 30
+    arp_targets: Distinct = 30
     """ARP requests for so many addresses from one MAC are a cue of their own."""
     alone: Annotated[int, Meta(ge=0, le=64)] = 40
     """Hosts at which TCP connections failed, from which on the rule alone limits; 0: never."""

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from ids_appliance.config.terms import Count, Seconds, Section
+from ids_appliance.config.terms import Count, Distinct, Seconds, Section
 
 
 class Slow(Section, frozen=True, forbid_unknown_fields=True):
@@ -14,9 +14,9 @@ class Slow(Section, frozen=True, forbid_unknown_fields=True):
     """Whether the rule is evaluated."""
     window_s: Seconds = 60.0
     """Its own rule window."""
-    ports: Annotated[int, Meta(ge=1, le=64)] = 8
+    ports: Distinct = 8
     """As ports of port_scan, over the longer window."""
-    hosts: Annotated[int, Meta(ge=1, le=64)] = 64
+    hosts: Distinct = 64
     """As hosts of mirai, over the longer window."""
     ports_alone: Annotated[int, Meta(ge=0, le=65_535)] = 128
     """As alone of port_scan, over the longer window; 0: never."""
@@ -62,7 +62,7 @@ class ArpSweep(Section, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     """Whether the rule is evaluated; it alone limits the sender."""
-    targets: Annotated[int, Meta(ge=1, le=64)] = 64
+    targets: Distinct = 64
     """Addresses in a rule window from which on it fires."""
 
 

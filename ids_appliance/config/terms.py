@@ -11,6 +11,8 @@ Ratio = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=-1000, le=1000)]
 """Natural log-odds."""
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Distinct = Annotated[int, Meta(ge=1, le=64)]
+"""Ports, hosts or addresses: so many are told apart per key."""
 Rows = Annotated[int, Meta(ge=16, le=4_194_304)]
 """Cap of a table."""
 SetSize = Annotated[int, Meta(ge=1, le=1_048_576)]

@@ -52,9 +52,8 @@ def settings(trigger: Trigger) -> dict[str, float]:
         return count(rule.count, rule.enabled)
 
     def above(alone: int, value: int, on: bool) -> int:
-        if 0 < alone < value:
-            raise ValueError("a rule convicts at its count or above: alone is less than count")
-        return alone if embedded and on else 0
+        # Who looks later on than a rule would convict is not refused: it convicts when it fires.
+        return max(alone, value) if alone and embedded and on else 0
 
     def alone(rule: Convicting | Repeated) -> int:
         return above(rule.alone, rule.count, rule.enabled)

@@ -43,6 +43,8 @@ def test_only_what_was_changed(check) -> None:
         (GOOD.replace("lo", "nosuch0"), "no interface 'nosuch0'"),
         (GOOD.replace('"model"', '"nosuch"'), "nosuch"),
         (GOOD + '[policy]\nbounds = "nosuch.json"\n', "cannot read the bounds"),
+        (GOOD + "[trigger.mirai]\nhosts = 65\n", "trigger.mirai.hosts = 65"),
+        (GOOD + "[trigger.connection_rate]\nenabled = true\ncount = 0\n", "at least 1"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(check, text, line) -> None:
