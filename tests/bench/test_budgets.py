@@ -13,7 +13,7 @@ import pytest
 from ids_appliance.bench import mixes
 from tests.bench.budgets import contest, links
 from tests.bench.budgets.others import Others
-from tests.bench.budgets.rows import BUSY, ROWS, Figure, Part, page, read, told
+from tests.bench.budgets.rows import BUSY, LIMITED, ROWS, Figure, Part, page, read, told
 
 MACHINE = {
     "cpu": "some processor",
@@ -41,6 +41,13 @@ def test_a_row_is_kept_only_if_all_of_it_is():
     assert f"| {budget} | kept |" in kept
     assert f"| {budget} | missed: another 120 ns |" in missed
     assert f"| {ROWS['node']} | not measured |" in kept
+
+
+def test_a_row_says_what_could_not_be_told():
+    held = Figure("rate", "scan", 0.95, "", 0.9, ">=")
+    limited = Figure("rate", "udp", 0.6, "", None, ">=", note=f"one pair, {LIMITED}")
+    shown = page(told(MACHINE, [part("rate-scan", held, limited)]))
+    assert f"| {ROWS['rate']} | kept; not told, {LIMITED}: udp |" in shown
 
 
 def test_more_is_better_where_the_budget_says_so():

@@ -15,7 +15,7 @@ from ids_appliance.bench.plan import Thoroughness
 from ids_appliance.errors import LabError
 from tests.bench.budgets.others import ROOT
 from tests.bench.budgets.rates import searched
-from tests.bench.budgets.rows import Figure
+from tests.bench.budgets.rows import LIMITED, Figure
 
 RATE, ADDED_P50_US, P99_TIMES = 0.9, 60.0, 1.2
 MIX: Final = "syn-single"
@@ -34,7 +34,7 @@ def measure(how: Thoroughness, *, seconds: float, say: Callable[[str], None]) ->
     found = []
     if ratio is not None:
         pps = {f["mode"]: f["pps"] / 1000 for f in told["found"]}
-        note = f"{ratio.n} pairs{', the generator could offer no more' if limited else ''}"
+        note = f"{ratio.n} pairs{f', {LIMITED}' if limited else ''}"
         beside = ", ".join(f"{mode} {kpps:.1f} kpps" for mode, kpps in pps.items())
         what = f"judging / accepting, same binding, {MIX}"
         found.append(

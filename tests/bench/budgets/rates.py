@@ -18,7 +18,7 @@ from ids_appliance.bench.modes import MODES, Stage
 from ids_appliance.bench.plan import Run, Thoroughness
 from ids_appliance.bench.trial import BedTrials
 from tests.bench import spine
-from tests.bench.budgets.rows import Figure
+from tests.bench.budgets.rows import LIMITED, Figure
 
 LIMITS: Final = {"offloaded": 0.9, "gateway-only": 0.8}
 RANDOM: Final = 0.3
@@ -155,4 +155,4 @@ def _how(how: Thoroughness, ratio: Quartiles, *, limited: bool) -> str:
     pairs = f"{ratio.n} pairs" if ratio.n > 1 else "one pair"
     spread = f", {ratio.low:.2f}-{ratio.high:.2f}" if ratio.n > 1 else ""
     note = f"{pairs}{spread}, steps of {how.step_s:g} s to {how.resolution:.0%}"
-    return note + (", the generator could offer no more" if limited else "")
+    return note + (f", {LIMITED}" if limited else "")

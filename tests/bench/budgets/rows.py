@@ -29,6 +29,8 @@ ROWS = {
     "memory",
 }
 """Row -> the budget, in the order of the table."""
+LIMITED = "the generator could offer no more"
+"""In the note of a figure that is held against no limit for that."""
 BUSY = (
     "**The machine was busy with other things**: delays are too long here and rates too low; "
     "processor time, bytes and counts are hardly touched."
@@ -142,9 +144,12 @@ def _verdict(row: str, figures: Sequence[Figure], parts: Iterable[Part]) -> str:
     if not limited:
         why = [part.missing for part in parts if part.missing and row in part.name.split("-")]
         return f"not measured{': ' + why[0] if why else ''}"
-    if not missed:
-        return "kept"
-    return "missed: " + "; ".join(f"{f.what} {number(f.value)} {f.unit}" for f in missed)
+    open_ = (f for f in figures if f.row == row and f.limit is None and LIMITED in f.note)
+    untold = [f.what for f in open_]
+    said = "kept"
+    if missed:
+        said = "missed: " + "; ".join(f"{f.what} {number(f.value)} {f.unit}" for f in missed)
+    return f"{said}; not told, {LIMITED}: {'; '.join(untold)}" if untold else said
 
 
 def _cells(figure: Figure) -> list[str]:
