@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from ids_appliance._paced import BATCH, Paced
 
@@ -54,28 +53,15 @@ class Sent:
         return self.packets / due if due else 0.0
 
 
-class Messages:
-    """Frames of a pool, to be sent again and again.
+def transmit(where: socket.socket, frames: Paced, *, pps: float, seconds: float) -> Sent:
+    """Send the frames again and again from now on, for so long.
 
-    data: all frames' bytes. ends: where each ends, ascending, (n,).
+    They come prepared: 262,144 of them take 10 ms, by which a sender would begin late.
     """
-
-    def __init__(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> None:
-        self._frames = np.ascontiguousarray(data), np.ascontiguousarray(ends, np.int64)
-        self.n = len(ends)
-
-    def paced(self) -> Paced:
-        """Return them as the kernel wants them, from the first on."""
-        return Paced(*self._frames)
-
-
-def transmit(
-    where: socket.socket, pool: Messages, *, pps: float, seconds: float, start_ns: int
-) -> Sent:
-    """Send the pool again and again from `start_ns` (time.monotonic_ns) on, for so long."""
+    start_ns = time.monotonic_ns()
     total = max(1, round(pps * seconds))
     arrears = max(4 * BATCH, min(int(pps * ARREARS_S), ARREARS))
-    frames, descriptor = pool.paced(), where.fileno()
+    descriptor = where.fileno()
     while not frames.send(descriptor, pps, start_ns, total, arrears):
         pass  # a signal may be looked at
     took_s = (time.monotonic_ns() - start_ns) / 1e9
@@ -86,7 +72,7 @@ def main(arguments: list[str]) -> None:
     """Be the process."""
     interface, path, pps, seconds = arguments
     with np.load(Path(path), allow_pickle=False) as pool:
-        messages = Messages(pool["data"], pool["ends"])
+        frames = Paced(pool["data"], pool["ends"])
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as where:
         where.bind((interface, 0))
         where.setsockopt(_SOL_PACKET, _QDISC_BYPASS, 1)
@@ -94,13 +80,7 @@ def main(arguments: list[str]) -> None:
         print("ready", flush=True)
         if not os.read(0, 1):
             return  # whoever ordered it has gone
-        sent = transmit(
-            where,
-            messages,
-            pps=float(pps),
-            seconds=float(seconds),
-            start_ns=time.monotonic_ns(),
-        )
+        sent = transmit(where, frames, pps=float(pps), seconds=float(seconds))
     print(json.dumps(asdict(sent)), flush=True)
 
 

@@ -36,9 +36,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from ids_appliance._paced import Paced
 from ids_appliance.bench import mixes
 from ids_appliance.bench.groups import CLASSES, held
-from ids_appliance.bench.sender import Messages, transmit
+from ids_appliance.bench.sender import transmit
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.enforce.queue_rule import TABLE, QueueRule, add_target
 from ids_appliance.lab.namespaces import Network
@@ -183,16 +184,16 @@ class Load:
 
     def __init__(self, net: Network) -> None:
         self._net = net
-        self._messages = Messages(*pool(*macs(net)))
+        self._pool = pool(*macs(net))
 
     def send(self, pps: float, seconds: float) -> tuple[int, int]:
         """Return (arrived at the gateway, lost behind it), once nothing comes any more."""
-        net = self._net
+        net, frames = self._net, Paced(*self._pool)
         began = counted(net, "gw"), counted(net, "wan")
         with net.packet_socket("lan", "eth0") as where:
             where.setblocking(True)
             where.setsockopt(263, 20, 1)  # PACKET_QDISC_BYPASS, packet(7)
-            transmit(where, self._messages, pps=pps, seconds=seconds, start_ns=time.monotonic_ns())
+            transmit(where, frames, pps=pps, seconds=seconds)
         came = -1
         while came != (came := counted(net, "wan")):
             time.sleep(0.05)
