@@ -23,6 +23,7 @@ import numpy as np
 from ids_appliance.bench import mixes
 from ids_appliance.bench.cpus import Camps
 from ids_appliance.enforce.nft import Nft
+from ids_appliance.enforce.queue_rule import QueueRule
 from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import Network, run
 from ids_appliance.lab.network import end_group
@@ -172,6 +173,22 @@ class Bed:
         """Take away what a killed gateway has left in its namespace's kernel."""
         with self._net.inside(GATEWAY):
             Nft().run("flush ruleset")
+
+    def hold_packets(self, queue: int) -> None:
+        """Let what is forwarded from or to the gateway's interface wait in a queue for its verdict,
+        as our inline mode does; `forget_rules` ends it."""
+        with self._net.inside(GATEWAY):
+            QueueRule(queue, max_clean=64).install([INTERFACE])
+
+    def queue_drops(self, queue: int) -> int:
+        """Return how many packets a queue of the gateway's has refused, or could not hand over."""
+        with self._net.inside(GATEWAY):
+            told = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text()
+        for line in told.splitlines():
+            words = line.split()  # number, reader, waiting, mode, range, full, undelivered, ...
+            if int(words[0]) == queue:
+                return int(words[5]) + int(words[6])
+        return 0
 
     def command(self, where: str, *words: str) -> list[str]:
         """Return the words that run a command in a namespace."""

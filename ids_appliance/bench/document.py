@@ -45,6 +45,7 @@ def _found(one: Found) -> dict[str, Any]:
         "generator_limited": one.limited,
         "finished": one.finished,
         "step": told(one.at) if one.at is not None else None,
+        "beyond": told(one.beyond) if one.beyond is not None else None,
     }
 
 

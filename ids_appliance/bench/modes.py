@@ -1,15 +1,15 @@
 """The name of a mode in, its processes on the test bed out, and how many packets it has judged."""
 
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
+from ids_appliance.bench import suricata
 from ids_appliance.bench.bed import GATEWAY, INTERFACE, NODE, START_S, Bed, Process
 from ids_appliance.config import Ring
 from ids_appliance.errors import ControlError, LabError, NotRunning
@@ -36,6 +36,8 @@ class Mode:
     """Packets are held in a kernel queue until they have their verdict."""
     timed: bool = False
     """The module is told the model: it measures latency."""
+    other: suricata.Way | None = None
+    """It is another system, and how that takes its packets."""
     ring: Ring = Ring()
     """Of a module that is no gateway: its capture ring."""
     needs: str = ""
@@ -113,13 +115,25 @@ TIMED: Final = {
 def others(name: str) -> list[Mode]:
     """Return another system's modes, for comparison under the same load; "": none.
 
-    What the machine lacks, or what cannot be measured yet, is in `missing`."""
+    What the machine lacks is in `missing`."""
     if name != "suricata":
         return []
-    missing = "not installed: suricata; to install: apt-get install suricata (Debian backports)"
-    if shutil.which("suricata") is not None:
-        missing = "how Suricata counts what it judges has not been measured with a real one"
-    return [Mode("suricata", "Suricata in NFQUEUE and AF_PACKET mode", missing=missing)]
+    lacks = suricata.missing()
+    return [
+        Mode(
+            "suricata-afpacket",
+            "Suricata reads a ring beside the packets' way",
+            other="afpacket",
+            missing=lacks,
+        ),
+        Mode(
+            "suricata-nfqueue",
+            "every packet waits in a kernel queue for Suricata's verdict",
+            other="nfqueue",
+            inline=True,
+            missing=lacks,
+        ),
+    ]
 
 
 @dataclass(slots=True)
@@ -129,6 +143,8 @@ class Running:
     counters: Callable[[], dict[str, int]]
     """Its totals; `judged` among them, where anybody looks."""
     pids: dict[str, int] = field(default_factory=dict)
+    lag_s: float = 0.0
+    """How old the totals may be."""
 
 
 class Stage:
@@ -156,7 +172,10 @@ class Stage:
         """Run a mode; it is ready when this is entered. Raises LabError."""
         if mode.absent:
             raise LabError(f"mode {mode.name}: {mode.absent}")
-        if not mode.module:
+        if mode.other is not None:
+            with self._suricata(mode, mode.other) as running:
+                yield running
+        elif not mode.module:
             yield Running(dict)
         elif mode.as_gateway:
             with self._gateway(mode) as running:
@@ -211,6 +230,31 @@ class Stage:
                     raise
 
             yield Running(counters, {"gateway": process.pid} | pids)
+        finally:
+            process.close()
+            if mode.inline:
+                self._bed.forget_rules()
+
+    @contextmanager
+    def _suricata(self, mode: Mode, way: suricata.Way) -> Iterator[Running]:
+        """Suricata instead of the gateway's process; in a queue, behind the gateway's own rule."""
+        place = self._bed.directory / mode.name
+        place.mkdir(exist_ok=True)
+        words = suricata.command(way, INTERFACE, place)
+        process = self._bed.process(GATEWAY, *words, prefix=self._prefix)
+        try:
+            while suricata.READY not in process.line(START_S):
+                pass
+            with closing(suricata.Asked(place, way, deadline_s=START_S)) as asked:
+                if mode.inline:
+                    self._bed.hold_packets(suricata.QUEUE)
+
+                def counters() -> dict[str, int]:
+                    refused = self._bed.queue_drops(suricata.QUEUE) if mode.inline else 0
+                    told = asked.counters()
+                    return told | {"kernel_drops": told["kernel_drops"] + refused}
+
+                yield Running(counters, {"gateway": process.pid}, lag_s=suricata.LAG_S)
         finally:
             process.close()
             if mode.inline:

@@ -75,6 +75,8 @@ class Found:
     """The generator could offer no more: `pps` is at least so much."""
     at: Step | None
     """The last step that held there."""
+    beyond: Step | None = None
+    """The step at the lowest rate that did not hold."""
     finished: bool = True
     """False: the run was cut off before all confirmations; the rate has held in one step at least.
     """
@@ -91,6 +93,40 @@ class Results:
     """Steps of a search that lost and were tried again."""
     held_then: int = 0
     """Of these, which held the second time."""
+
+
+@dataclass(slots=True)
+class _Course:
+    """One search under way, with the steps that are told about."""
+
+    search: Search
+    held: Step | None = None
+    beyond: Step | None = None
+
+    def take(self, step: Step, probe: Probe) -> None:
+        """Tell the search what a step has shown."""
+        self.search.tell(step.verdict)
+        rate = step.sent.requested_pps
+        if rate == self.search.pps or probe.confirming:
+            self.held = step
+        lowest = self.beyond is None or rate <= self.beyond.sent.requested_pps
+        if step.verdict is not Verdict.HELD and lowest:
+            self.beyond = step
+
+    def found(self, mode: str, mix: str, number: int) -> Found:
+        """Return what it has found so far."""
+        search = self.search
+        at = self.held if search.pps else None
+        return Found(
+            mode,
+            mix,
+            number,
+            search.pps,
+            search.limited,
+            at=at,
+            beyond=self.beyond,
+            finished=search.probe is None,
+        )
 
 
 Say = Callable[[str], None]
@@ -115,42 +151,21 @@ class Run:
     def _round(
         self, modes: Sequence[Mode], mix: str, *, number: int, near: dict[tuple[str, str], float]
     ) -> None:
-        how = self._how
-        searches = {m.name: Search(how.terms(number, near.get((m.name, mix), 0.0))) for m in modes}
-        held: dict[str, Step] = {}
+        terms = {m.name: self._how.terms(number, near.get((m.name, mix), 0.0)) for m in modes}
+        courses = {name: _Course(Search(of)) for name, of in terms.items()}
         try:
-            while any(search.probe for search in searches.values()):
-                self._turn(modes, mix, number=number, searches=searches, held=held)
+            while any(course.search.probe for course in courses.values()):
+                for mode in modes:
+                    course = courses[mode.name]
+                    probe = course.search.probe
+                    if probe is not None:
+                        course.take(self._try(mode, mix, probe, number=number), probe)
         finally:  # also after Ctrl-C
-            for mode in modes:
-                search = searches[mode.name]
-                near[mode.name, mix] = search.pps
-                at = held.get(mode.name) if search.pps else None
-                finished = search.probe is None
-                if finished or at is not None:
-                    self.results.found.append(
-                        Found(mode.name, mix, number, search.pps, search.limited, at, finished)
-                    )
-
-    def _turn(
-        self,
-        modes: Sequence[Mode],
-        mix: str,
-        *,
-        number: int,
-        searches: dict[str, Search],
-        held: dict[str, Step],
-    ) -> None:
-        """Let every search have one step that is not over; `held` is filled."""
-        for mode in modes:
-            search = searches[mode.name]
-            probe = search.probe
-            if probe is None:
-                continue
-            step = self._try(mode, mix, probe, number=number)
-            search.tell(step.verdict)
-            if step.sent.requested_pps == search.pps or probe.confirming:
-                held[mode.name] = step
+            for name, course in courses.items():
+                near[name, mix] = course.search.pps
+                found = course.found(name, mix, number)
+                if found.finished or found.at is not None:
+                    self.results.found.append(found)
 
     def _try(self, mode: Mode, mix: str, probe: Probe, *, number: int) -> Step:
         """Try a rate; again if only the generator could not, and if a step of the search lost."""

@@ -1,10 +1,11 @@
 """A run's document in, one page of Markdown out: the published table first, then everything."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ids_appliance.bench import published
 from ids_appliance.bench.document import Document, Quartiles, rates, ratios
+from ids_appliance.bench.steps import BEHIND_S
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -22,6 +23,7 @@ def report(told: Document, *, pictures: Sequence[str] = ()) -> str:
         _ratios(told, "tapped", "over tapped forwarding"),
         _ratios(told, "paper-gateway", "over gateway-only built literally as published"),
         _ratios(told, "paper-offloaded", "over offloading built literally as published"),
+        _beyond(told),
         _fixed(told),
         _latency(told),
         _notes(told),
@@ -164,6 +166,57 @@ def _ratios(told: Document, to: str, what: str) -> list[str]:
         "`~`: the generator limited one of a pair, so that the ratio says little.",
         "",
         *table(["mode", *told["mixes"]], rows),
+    ]
+
+
+_WHY: Final = {
+    "kernel_drops": "no room in the ring or queue",
+    "shed": "shed",
+    "unanswered": "unanswered",
+    "malformed": "malformed",
+    "flows_refused": "flows refused",
+}
+"""Counter -> what it says about packets without a verdict."""
+
+
+def _beyond(told: Document) -> list[str]:
+    """Return where packets were lost at the lowest rate that did not hold, in the first round."""
+    rows = []
+    for found in told["found"]:
+        step = found.get("beyond")
+        if found["round"] != 1 or step is None:
+            continue
+        counted = [
+            f"{step['counters'][name]:,} {what}"
+            for name, what in _WHY.items()
+            if step["counters"].get(name)
+        ]
+        if step["behind_s"] > BEHIND_S:
+            counted.append(f"{step['behind_s']:.1f} s behind")
+        if step["verdict"] == "limited":
+            counted.append("the generator was at its end")
+        rows.append(
+            [
+                f"{found['mode']}, {found['mix']}",
+                _kpps(step["sent"]["requested_pps"], limited=False),
+                f"{step['sent']['packets']:,}",
+                f"{step['sent']['refused']:,}",
+                f"{max(0, step['sent']['packets'] - step['forwarded']):,}",
+                f"{max(0, step['sent']['packets'] - step['judged']):,}"
+                if step["judged"] is not None
+                else "-",
+                "; ".join(counted) or "-",
+            ]
+        )
+    if not rows:
+        return []
+    head = ["mode, mix", "kpps", "offered", "refused at once", "not forwarded", "not judged"]
+    return [
+        "## The lowest rate that did not hold, first round: where packets were lost",
+        "",
+        "Refused at once: the queue before the gateway's CPU was full; not forwarded holds these.",
+        "",
+        *table([*head, "the mode's own counts"], rows),
     ]
 
 

@@ -53,7 +53,7 @@ class Search:
         self._low = 0.0
         self._high = math.inf
         self._stride = terms.stride
-        self._confirmed = 0
+        self._confirmed = self._fallen = 0
         self._confirming = self._done = False
         self.limited = False
         """The generator, not what is measured, has set the upper end: `pps` is at least so much."""
@@ -74,11 +74,15 @@ class Search:
         if self._confirming:
             if verdict is Verdict.HELD:
                 self._confirmed += 1
+                self._fallen = 0
             else:
-                # It held once and not again: a step down, confirmed anew.
+                # It held once and not again: a step down, confirmed anew; two steps from there,
+                # then three. What stalls now and then is far below what a short step shows.
                 self._confirmed = 0
+                self._fallen += 1
                 self.limited = verdict is Verdict.LIMITED
-                self._high, self._low = self._low, self._low / (1 + self._terms.resolution)
+                down = (1 + self._terms.resolution) ** self._fallen
+                self._high, self._low = self._low, self._low / down
         elif verdict is Verdict.HELD:
             self._low = self._rate
         else:

@@ -1,6 +1,7 @@
 """A mode, a mix and a rate in, one step out: what was offered, forwarded, judged and used."""
 
 import json
+import math
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ TOLD: Final[tuple[str, ...]] = (
     *("screened", "under_way", "kernel_packets", "kernel_drops", "in_ring", "malformed"),
     *("cell_asks", "classifier_bytes_sent", "classifier_bytes_received"),
     *("latency_p50_us", "latency_p99_us"),
+    *("flow_emergencies", "flows_refused"),  # another system's
 )
 """Of a gateway's counters, those that a step keeps."""
 
@@ -70,19 +72,20 @@ class BedTrials:
         self, running: Running, wanted: tuple[int, int]
     ) -> tuple[int, dict[str, int], float]:
         """Return what has arrived and the mode's counters, once all that was wanted is there or
-        neither grows any more; and after how many seconds they have last grown."""
+        neither grows any more; and after how many seconds they have last grown, totals that lag
+        taken as young as they can be."""
         begin_s, behind_s = time.monotonic(), 0.0
         last: tuple[int, int | None] = (-1, None)
         pause = threading.Event()
-        still = 0
-        for _ in range(round(SETTLE_LIMIT_S / SETTLE_S)):
+        still, enough = 0, STILL + math.ceil(running.lag_s / SETTLE_S)
+        for _ in range(round((SETTLE_LIMIT_S + running.lag_s) / SETTLE_S)):
             arrived, counters = self.bed.arrived(), running.counters()
             now = (arrived, counters.get("judged"))
             if now == last:
                 still += 1
             else:
-                still, behind_s = 0, time.monotonic() - begin_s
-            if still >= STILL or (now[0] >= wanted[0] and (now[1] is None or now[1] >= wanted[1])):
+                still, behind_s = 0, max(0.0, time.monotonic() - begin_s - running.lag_s)
+            if still >= enough or (now[0] >= wanted[0] and (now[1] is None or now[1] >= wanted[1])):
                 break
             last = now
             pause.wait(SETTLE_S)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from ids_appliance.bench import mixes as packets
+from ids_appliance.bench import suricata
 from ids_appliance.bench.bed import Bed
 from ids_appliance.bench.cpus import Camps
 from ids_appliance.bench.document import document
@@ -94,7 +95,7 @@ def number(name: str, about: str, low: float, *, whole: bool = False) -> Callabl
 @click.option(
     "--against",
     type=click.Choice(["suricata"]),
-    help="Another system under the same load; it says what it lacks.",
+    help="Another system under the same load: Suricata beside the packets' way and in it.",
 )
 @click.option(
     "--model",
@@ -152,9 +153,10 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
     if live != (inventory is not None):
         raise click.UsageError("--live and --inventory FILE belong together")
     usual = LIVE_MODES if live else QUICK_MODES if quick else USUAL
-    chosen_modes = [MODES[name] for name in modes or usual]
+    against = others(given["against"] or "")
+    chosen_modes = [*(MODES[name] for name in modes or usual), *against]
     chosen_mixes = [LIVE_MIX] if live else mixes or list(QUICK_MIXES if quick else packets.MIXES)
-    for mode in [*chosen_modes, *others(given["against"] or "")]:
+    for mode in chosen_modes:
         if mode.absent:
             raise IdsError(f"mode {mode.name} cannot be measured: {mode.absent}")
         if live and mode.name not in LIVE_MODES:
@@ -167,6 +169,8 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
         "interrupted": True,
         "notes": [],
     }
+    if against:
+        about["notes"].append(suricata.about())
     with orderly(), ExitStack() as stack:
         if live:
             trials: Trials = _live(stack, inventory, given["profile"], about)

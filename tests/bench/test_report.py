@@ -87,6 +87,17 @@ def test_every_round_finds_what_each_mode_holds(told):
         assert holds / 1.06 < found.low <= found.high <= holds
 
 
+def test_the_report_says_where_packets_were_lost(told):
+    for found in told["found"]:
+        pps, beyond = found["pps"], found["beyond"]
+        assert pps < beyond["sent"]["requested_pps"] <= 1.06 * pps
+        assert beyond["verdict"] == "lost"
+    row = next(line for line in report(told).splitlines() if line.startswith("| bare, random |"))
+    offered, _, missing, unjudged = row.split("|")[3:7]
+    n = int(offered.replace(",", ""))
+    assert int(missing.replace(",", "")) == n // 2 and unjudged.strip() == "-"
+
+
 class Stalling(Trials):
     """The machine stalls in some steps, whatever the rate: by their number."""
 

@@ -1,6 +1,7 @@
 """The search, held against one that tries every rate."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -85,6 +86,18 @@ def test_what_does_not_hold_again_goes_down_and_is_confirmed_anew():
         search.tell(Verdict.LOST if len(confirmed) == 2 else Verdict.HELD)
     assert len(confirmed) == 4 and confirmed[2] == confirmed[3] == search.pps
     assert confirmed[0] == pytest.approx(1.1 * search.pps)
+
+
+def test_what_does_not_hold_for_long_goes_down_faster_and_faster():
+    search = Search(Terms(start_pps=1000, confirmations=1, resolution=0.1))
+    confirmed = []
+    while (probe := search.probe) is not None:
+        confirmed += [probe.pps] if probe.confirming else []
+        holds = 2000 if probe.confirming else 5000
+        search.tell(Verdict.HELD if probe.pps <= holds else Verdict.LOST)
+    falls = [math.log(high / low, 1.1) for high, low in pairwise(confirmed)]
+    assert falls == pytest.approx([*range(1, len(confirmed))])
+    assert search.pps == confirmed[-1] <= 2000 < confirmed[-2]
 
 
 def test_a_system_that_holds_nothing_is_zero():

@@ -1,0 +1,52 @@
+"""Suricata on the test bed: its counters in our names, and every packet through a real one."""
+
+from pathlib import Path
+
+import pytest
+
+from ids_appliance.bench.bed import Bed
+from ids_appliance.bench.modes import Stage, others
+from ids_appliance.bench.suricata import totals
+from tests.net.namespaces import require
+
+MODEL = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
+TOLD = {
+    "uptime": 9,
+    "capture": {"kernel_packets": 120, "kernel_drops": 3},
+    "decoder": {"pkts": 117, "invalid": 2},
+    "flow": {"memcap": 5, "emerg_mode_entered": 1},
+    "tcp": {"ssn_memcap_drop": 7},
+    "ips": {"accepted": 90, "blocked": 4, "rejected": 0, "replaced": 1},
+}
+
+
+def test_what_it_counts_gets_our_names():
+    beside, within = totals(TOLD, "afpacket"), totals(TOLD, "nfqueue")
+    assert beside == {
+        "judged": 117,
+        "kernel_drops": 3,
+        "malformed": 2,
+        "flow_emergencies": 1,
+        "flows_refused": 12,
+    }
+    assert within == beside | {"judged": 95}
+
+
+@pytest.mark.parametrize("told", [None, {}, "stats", {"capture": {}}])
+def test_what_it_has_not_counted_yet_is_nothing(told):
+    assert set(totals(told, "nfqueue").values()) == {0}
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("mode", others("suricata"), ids=lambda mode: mode.name)
+def test_it_judges_every_packet_and_nothing_stays(mode):
+    from ids_appliance.bench.trial import BedTrials  # noqa: PLC0415 - psutil is an extra
+
+    require()
+    if mode.missing:
+        pytest.skip(mode.missing)
+    with Bed() as bed, Stage(bed, MODEL) as stage:
+        step = BedTrials(bed, stage).run(mode, "syn-single", 300, 0.5)
+        assert bed.queue_drops(5) == 0
+    assert step.judged == step.forwarded == step.sent.packets > 0
+    assert step.counters["kernel_drops"] == step.counters["malformed"] == 0
