@@ -53,8 +53,10 @@ def fit(
     """Return the fitted pipeline, or vote of pipelines, and the features (indices) that are its
     columns.
 
-    rows: (n, recipe.width); classes: (n,) 1 malicious, 0 not; groups: (n,) origins.
+    rows: (n, recipe.width); columns beyond that are not looked at, as a ranking that sees addresses
+    chooses them. classes: (n,) 1 malicious, 0 not; groups: (n,) origins.
     """
+    rows = rows[:, : recipe.width]
     if recipe.features == "header":
         features = list(HEADER_FEATURES)
         columns = rows[:, features]

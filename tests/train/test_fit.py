@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ids_appliance.schema import COLUMNS, N_COLUMNS
+from ids_appliance.schema import COLUMNS, N_COLUMNS, N_FEATURES
 from ids_appliance.train.compiler import compile_pipeline
 from ids_appliance.train.fit import TOP, Recipe, distinct, fit, weigh
 from tests.bundles import random_rows
@@ -65,3 +65,12 @@ def test_header_is_length_protocol_and_addresses():
     assert len(features) == 10 and recipe.width == N_COLUMNS == 68
     assert 63 in compile_pipeline(pipeline, features)["features"]
     assert Recipe().width == 60
+
+
+def test_a_ranking_sees_no_addresses():
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 2, (300, N_COLUMNS)).astype(np.uint16)
+    classes = (rows[:, 63] > 0).astype(np.uint8)
+    recipe = Recipe(features="top20", trees=3, leaves=8)
+    _, chosen = fit(recipe, rows, classes, np.array(["one"] * 300))
+    assert max(chosen) < N_FEATURES

@@ -53,12 +53,15 @@ def protocol(
         "sets": {},
     }
     for features in feature_sets(recipe):
-        models = Models(replace(recipe, features=features, weight="packet"), chosen, folder)
+        asked = replace(recipe, features=features, weight="packet")
+        # A set without addresses is to be fitted, ranked and kept as if there were none.
+        seen = replace(chosen, rows=np.ascontiguousarray(chosen.rows[:, : asked.width]))
+        models = Models(asked, seen, folder)
         rows = []
         for fold in made:
             step(f"paper, {features}: {fold.name}")
             bundle, _ = models.without(fold.test)
-            test = chosen.take(fold.test)
+            test = seen.take(fold.test)
             said = judge(bundle, test.rows)
             rows.append(_line(measure(test, Judged(said, said, said), THRESHOLD)))
         result["sets"][features] = {

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ids_appliance.schema import N_FEATURES
+from ids_appliance.classify.bundle import load_bundle
+from ids_appliance.schema import N_COLUMNS, N_FEATURES
 from ids_appliance.train.evaluate import Packets
 from ids_appliance.train.fit import Recipe
 from ids_appliance.train.study import protocol
@@ -47,3 +48,20 @@ def test_what_was_fitted_is_found_again(packets, tmp_path, monkeypatch):
     monkeypatch.setattr("ids_appliance.train.study.learning.fit", None)
     again = protocol.protocol(recipe, packets, folds=2, folder=tmp_path, step=lambda step: None)
     assert again == first
+
+
+def test_addresses_are_in_no_other_set_than_the_one_that_names_them(packets, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = np.zeros((300, N_COLUMNS), np.uint16)
+    rows[:, :N_FEATURES] = packets.rows
+    rows[:, 5] = rng.integers(0, 256, 300)
+    rows[:, N_FEATURES:] = rng.integers(0, 256, (300, 8))
+    rows[:, N_FEATURES] = packets.classes * 9  # who sent it says all there is to say
+    recipe = Recipe(features="header", trees=20, leaves=8, jobs=1)
+    whole = replace(packets, rows=rows)
+    made = protocol.protocol(recipe, whole, folds=2, folder=tmp_path, step=lambda step: None)
+    recalls = {name: own["attack_recall"]["mean"] for name, own in made["sets"].items()}
+    assert recalls["header"] > 0.99 and max(recalls["all"], recalls["top20"]) < 0.9
+    asked = [load_bundle(path).card["features"] for path in tmp_path.iterdir()]
+    named = [features for features in asked if any("octet" in name for name in features)]
+    assert len(asked) == 6 and len(named) == 2 and {len(features) for features in named} == {10}
