@@ -78,19 +78,21 @@ def outcome(run: str, replayed: Replayed) -> Outcome:
         windows=sum(window.incident for window in replayed.windows),
         named=len(replayed.found(replayed.named)),
         decisions=len(replayed.made),
-        culprits=_culprits(attackers),
-        found=_culprits([replayed.senders[who] for who in found]),
+        culprits=_culprits(attackers, of=attackers),
+        found=_culprits([replayed.senders[who] for who in found], of=attackers),
         ordinary=sum(one.ordinary for one in replayed.senders.values()),
         wronged=len(replayed.wronged(accused)),
         delay_s=_delay(replayed, found),
     )
 
 
-def _culprits(attackers: list[Sent]) -> int:
-    """Count attackers, forged ones as one: those of each flood, and a crowd."""
-    floods = {flood for one in attackers for flood in one.flooding}
-    plain = sum(not one.flooding for one in attackers)
-    return len(floods) + (1 if plain > FORGED else plain)
+def _culprits(some: list[Sent], *, of: list[Sent]) -> int:
+    """Count some of a capture's attackers, forged ones as one: those of each flood, and a crowd.
+
+    Whether there is a crowd is seen from all of them: who is found of one is that one culprit."""
+    floods = {flood for one in some for flood in one.flooding}
+    plain, crowd = (sum(not one.flooding for one in them) for them in (some, of))
+    return len(floods) + (min(plain, 1) if crowd > FORGED else plain)
 
 
 def _delay(replayed: Replayed, found: list[bytes]) -> float | None:

@@ -38,6 +38,17 @@ def test_a_spoofed_flood_is_one_culprit_and_so_is_a_crowd_of_forged_clients():
     assert (made.culprits, made.found, made.ordinary, made.wronged) == (2, 1, 1, 0)
 
 
+@pytest.mark.parametrize(("seen", "found"), [(0, 0), (3, 1), (40, 1)])
+def test_no_more_is_found_of_a_crowd_than_the_one_culprit_that_it_is(seen, found):
+    replayed = Replayed("x", senders={bytes([n]): sent(1) for n in range(40)})
+    replayed.made = [acted(bytes([n])) for n in range(seen)]
+    made = outcome("appliance", replayed)
+    assert (made.culprits, made.found) == (1, found)
+    assert summary([row(culprits=made.culprits, found=made.found)])["missed"] == (
+        [] if found else [summary([row()])["missed"][0]]
+    )
+
+
 def test_the_delay_is_from_the_first_malicious_frame():
     replayed = Replayed("x", senders={b"a": sent(2, at=2 * 10**9), b"b": sent(benign=1)})
     replayed.made = [acted(b"a"), acted(b"b")]
