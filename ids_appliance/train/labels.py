@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ids_appliance.errors import LabelError
 from ids_appliance.train.fields import (
@@ -260,11 +261,11 @@ class Labeller:
         self.families: tuple[str, ...] = (default, *(rule.family for rule in entry.rules))
         """Family of a frame, by what `label` returns second."""
 
-    def label(self, batch: FrameBatch) -> tuple[U8, U8]:
+    def label(self, batch: FrameBatch) -> tuple[U8, npt.NDArray[np.uint32]]:
         """Return (n,) of Label, and (n,) of the number of the rule that decided (0: none)."""
         n = len(batch.frames)
         labels = np.full(n, self._entry.default, np.uint8)
-        decided = np.zeros(n, np.uint8)
+        decided = np.zeros(n, np.uint32)  # an attacker's address makes four rules of each file
         if n == 0 or not self._entry.rules:
             return labels, decided
         # The reference reader adds the fraction as a float: equal values need the same sum.

@@ -103,6 +103,11 @@ def test_cooked_captures_have_a_source_mac_only(tmp_path):
     assert labelled(tmp_path, [rule(proto="tcp")], packets, linktype=276)[0] == ["ignore"]
 
 
+def test_a_capture_may_have_more_rules_than_a_byte_counts(tmp_path):
+    rules = [rule(dport=port) for port in range(1000, 1299)] + [rule("related", dport=80)]
+    assert labelled(tmp_path, rules, [SYN, UDP]) == (["related", "ignore"], ["DoS", "DoS"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
