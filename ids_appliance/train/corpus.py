@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from ids_appliance.errors import LabelError
 from ids_appliance.train.extract import CUT_SHARE, WRONG, FileReport, content_sha256
+from ids_appliance.train.labels import Label
 from ids_appliance.train.parts import INDEX, Part, Reader, read_index
 from ids_appliance.train.readers import catalogue
+from ids_appliance.train.sampling import spread
 from ids_appliance.types import U8, U16
 
 __all__ = ["CUT_SHARE", "Corpus", "FileReport", "content_sha256", "find_parts", "read_corpus"]
@@ -81,7 +83,7 @@ class Gatherer:
             if self._rows > AT_ONCE:
                 raise LabelError(
                     f"more than {AT_ONCE:,} packets do not fit into memory: draw some of them, as "
-                    "with --rows 300000"
+                    "`train` does with --rows 300000 and `evaluate` with --max-per-capture 3000"
                 )
             place = [self._families.setdefault(n, len(self._families)) for n in families]
             file = np.full(len(rows), len(self._reports), np.uint16)
@@ -114,14 +116,17 @@ def read_corpus(
     leave_out: Sequence[str] = (),
     on_error: str = "skip",
     keep_cut: bool = False,
+    most: int = 0,
     progress: Callable[[str], None] = lambda file: None,
 ) -> Corpus:
     """Read every packet of a directory of captures, or of tables, into memory.
 
     leave_out: patterns of files, origins or repositories not to read. on_error: "stop" raises for
     wrong labels and for a missing, damaged or changed file, "skip" uses what can be read and says
-    so in the report. keep_cut: also use captures whose payload was cut away. progress: called
-    before each file. Raises LabelError for labels that are not usable, or if nothing is left.
+    so in the report. keep_cut: also use captures whose payload was cut away. most: ordinary and
+    malicious packets of each capture that are kept, evenly spread, and none else; 0: all packets.
+    progress: called before each file. Raises LabelError for labels that are not usable, or if
+    nothing is left.
     """
     gathered = Gatherer()
     for part in find_parts(root, on_error=on_error):
@@ -131,7 +136,7 @@ def read_corpus(
             stop_if_wrong(reader, on_error)
             gathered.add(reader, (), None)
             continue
-        report, packets = _read(reader, keep_cut)
+        report, packets = _read(reader, keep_cut, most)
         stop_if_wrong(report, on_error)
         gathered.add(report, reader.families, packets)
     return gathered.corpus(root)
@@ -152,10 +157,13 @@ def stop_if_wrong(report: FileReport, on_error: str) -> None:
         raise LabelError(f"{report.entry.file} is {report.status}: {report.detail}")
 
 
-def _read(reader: Reader, keep_cut: bool) -> tuple[FileReport, Packets | None]:
+def _read(reader: Reader, keep_cut: bool, most: int) -> tuple[FileReport, Packets | None]:
     chunks = [(c.rows, c.labels, c.family) for c in reader.chunks()]
     report = reader.report()
     if not chunks or (report.status == "cut" and not keep_cut):
         return report, None
     rows, labels, family = (np.concatenate(column) for column in zip(*chunks, strict=True))
+    if most:
+        kept = spread(np.zeros(len(labels), np.uint8), labels <= Label.MALICIOUS, most)
+        rows, labels, family = rows[kept], labels[kept], family[kept]
     return report, (rows, labels, family)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ids_appliance.errors import LabelError
+from ids_appliance.train import corpus as corpus_module
 from ids_appliance.train.corpus import read_corpus
 from ids_appliance.train.labels import Label
+from ids_appliance.train.sampling import spread
 from tests.ext import frames as f
 from tests.train.captures import entry, make_data, save_labels, write_pcap
 
@@ -80,3 +82,16 @@ def test_patterns_leave_out_files_origins_and_repositories(tmp_path):
         assert everything - len(read_corpus(tmp_path, leave_out=[pattern]).rows) == fewer
     with pytest.raises(LabelError, match="no capture that can be used"):
         read_corpus(tmp_path, leave_out=["*"])
+
+
+def test_of_a_corpus_larger_than_memory_so_many_of_each_capture_are_kept(tmp_path, monkeypatch):
+    make_data(tmp_path, n=60)
+    whole = read_corpus(tmp_path)
+    usable = whole.labels <= Label.MALICIOUS
+    monkeypatch.setattr(corpus_module, "AT_ONCE", 5 * 40)
+    with pytest.raises(LabelError, match="--max-per-capture"):
+        read_corpus(tmp_path)
+    few = read_corpus(tmp_path, most=40)
+    assert np.bincount(few.file).tolist() == [40] * 5
+    # The same ones as of a corpus that is there as a whole.
+    assert (few.rows == whole.rows[spread(whole.file, usable, 40)]).all()

@@ -22,7 +22,6 @@ from ids_appliance.train.corpus import read_corpus
 from ids_appliance.train.evaluate import Judged, Packets, baselines
 from ids_appliance.train.fit import Recipe
 from ids_appliance.train.labels import Entry, Label
-from ids_appliance.train.sampling import spread
 from ids_appliance.train.study.audit import GROUPS, alone, blank
 from ids_appliance.train.study.learning import THRESHOLD, Models, judge
 from ids_appliance.train.study.protocol import feature_sets, protocol
@@ -73,11 +72,10 @@ Step = Callable[[str], None]
 
 def read(plan: Plan, *, step: Step) -> Material:
     """Read the captures; victims' answers are not judged. Raises LabelError."""
-    corpus = read_corpus(plan.data, leave_out=plan.leave_out, progress=step)
+    most = plan.max_per_capture
+    corpus = read_corpus(plan.data, leave_out=plan.leave_out, most=most, progress=step)
     corpus = corpus.narrow(plan.recipe.width)
     usable = corpus.labels <= Label.MALICIOUS
-    if plan.max_per_capture:
-        usable &= spread(corpus.file, usable, plan.max_per_capture)
     names = np.array(corpus.families)[corpus.family]
     packets = Packets(
         corpus.rows[usable],
