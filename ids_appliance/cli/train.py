@@ -16,7 +16,7 @@ from ids_appliance.cli.learning import (
     recipe,
     recipe_options,
 )
-from ids_appliance.train.card import SPLITS, card_markdown
+from ids_appliance.train.card import SPLITS, UNTESTED, card_markdown
 from ids_appliance.train.corpus import find_parts
 from ids_appliance.train.page import to_html
 from ids_appliance.train.scale import open_workers
@@ -159,3 +159,5 @@ def _report(out: Path, material: Material, trained: Trained) -> None:
             f"recall {bad['recall']:.3f}  F1 {bad['f1']:.3f}  false alarms "
             f"{100 * (metrics['false_alarms'] or 0):.2f} %   {SPLITS[name]}"
         )
+    if card["metrics"] and not card["metrics"].keys() & {"origin", "foreign"}:
+        click.echo(UNTESTED.replace("**", ""))

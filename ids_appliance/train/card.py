@@ -19,6 +19,13 @@ SPLITS = {
     "foreign": "origins that may not be trained on, judged by this very model",
 }
 
+EXPECT = "**Expect the figures of the split by origin**, not the first line."
+UNTESTED = (
+    "**Nothing is known of other networks**: of one origin, or with one class in a part of them "
+    "only, there is no split by origin. Add captures of other origins, attacks of two at least."
+)
+"""Of a model that could not be tested on origins left out."""
+
 
 def describe(
     options: Mapping[str, Any], corpus: Corpus, terms: Mapping[str, Terms]
@@ -107,11 +114,12 @@ def card_markdown(card: Mapping[str, Any], name: str) -> str:
 def _expectations(metrics: Mapping[str, Any]) -> list[str]:
     if not metrics:
         return ["**Not evaluated** (`--no-evaluate`): nothing is known about its verdicts.", ""]
+    tested = metrics.keys() & {"origin", "foreign"}
     lines = [
         "## What to expect",
         "",
         "Packets of one scan or one device are near twins, so a random split of packets tests on "
-        "what was trained on. **Expect the figures of the split by origin**, not the first line.",
+        f"what was trained on. {EXPECT if tested else UNTESTED}",
         "",
         "| split | accuracy | precision | recall | F1 | weighted F1 | found, mean of origins | "
         "false alarms | the same, mean of origins | majority class: accuracy | size rule: F1 |",

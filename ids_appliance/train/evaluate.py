@@ -19,6 +19,8 @@ from ids_appliance.train.fit import Classes, Groups, Recipe, distinct, fit, weig
 from ids_appliance.types import F64, U16
 
 Metrics = dict[str, Any]
+Split = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""Places to train and to test on."""
 _LENGTH: Final = FEATURE_NAMES.index("length")
 _WORST: Final = 10
 _WORST_PACKETS: Final = 20
@@ -50,29 +52,38 @@ def evaluate(
     progress: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Metrics]:
     """Return metrics by split: `random` (stratified folds of packets), `origin` (folds of whole
-    origins) and `origin_distinct` (as judged there, equal packets of an origin counted once).
+    origins) and `origin_distinct` (as judged there, equal packets of an origin counted once); the
+    latter two only if without each fold both classes are left (`origin_folds`).
 
     Features are ranked, scalers and forest fitted inside each training fold. progress: called with
     a name before each of 2 x folds fits.
     """
     places = np.arange(len(packets.rows))
     by_packet = StratifiedKFold(folds, shuffle=True, random_state=recipe.seed)
-    by_origin = GroupKFold(folds)
     random = _cross(
         recipe, packets, by_packet.split(places, packets.classes), lambda: progress("random")
     )
-    origin = _cross(
-        recipe,
-        packets,
-        by_origin.split(places, packets.classes, packets.groups),
-        lambda: progress("origin"),
-    )
+    made = {"random": measure(packets, random, threshold)}
+    by_origin = origin_folds(packets, folds)
+    if not by_origin:
+        return made
+    origin = _cross(recipe, packets, by_origin, lambda: progress("origin"))
     once = distinct(packets.rows, packets.classes, packets.groups)
-    return {
-        "random": measure(packets, random, threshold),
+    return made | {
         "origin": measure(packets, origin, threshold),
         "origin_distinct": measure(packets.take(once), _take(origin, once), threshold),
     }
+
+
+def origin_folds(packets: Packets, folds: int) -> list[Split]:
+    """Return folds of whole origins, as many as there are origins at most; none where that cannot
+    be: of one origin alone, or where one fold has all packets of a class, nothing can be learnt."""
+    origins = len(np.unique(packets.groups))
+    if origins < 2:
+        return []
+    split = GroupKFold(min(folds, origins)).split(packets.rows, packets.classes, packets.groups)
+    made = list(split)
+    return made if all(len(np.unique(packets.classes[train])) == 2 for train, _ in made) else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ def baselines(recipe: Recipe, train: Packets, test: Packets) -> tuple[F64, F64]:
 def _cross(
     recipe: Recipe,
     packets: Packets,
-    splits: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+    splits: Iterable[Split],
     progress: Callable[[], None],
 ) -> Judged:
     n = len(packets.rows)

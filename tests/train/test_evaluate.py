@@ -1,9 +1,10 @@
 """Figures are those of the definitions, and an origin is never both learnt from and judged."""
 
 import numpy as np
+import pytest
 
 from ids_appliance.train import evaluate as module
-from ids_appliance.train.evaluate import Judged, Packets, evaluate, measure
+from ids_appliance.train.evaluate import Judged, Packets, evaluate, measure, origin_folds
 from ids_appliance.train.fit import Recipe
 from tests.bundles import random_rows
 
@@ -64,3 +65,24 @@ def test_origins_are_left_out_whole(monkeypatch):
     assert metrics["random"]["packets"] == len(packets.rows)
     # What decides is the TTL alone, which every origin shares: both splits find it.
     assert metrics["origin"]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("groups", "malicious", "folds"),
+    [
+        (["a", "b", "c"], ["a", "b"], 3),  # fewer origins than folds were asked for
+        (["a", "b", "c"], ["a"], 0),  # without its only attacks nothing can be learnt
+        (["a"], ["a"], 0),
+    ],
+)
+def test_origins_are_left_out_only_where_both_classes_stay(groups, malicious, folds):
+    names = np.repeat(groups, 40)
+    classes = (np.isin(names, malicious) & (np.arange(len(names)) % 2 == 1)).astype(np.uint8)
+    packets = Packets(random_rows(1, len(names)), classes, names, np.full(len(names), "DoS"))
+    made = origin_folds(packets, 5)
+    assert len(made) == folds
+    for train, test in made:
+        assert not set(names[train]) & set(names[test]) and len(np.unique(classes[train])) == 2
+    recipe = Recipe(features="all", trees=2, leaves=4, jobs=1)
+    metrics = evaluate(recipe, packets, folds=5, threshold=0.5)
+    assert ("origin" in metrics) == bool(folds) and "random" in metrics

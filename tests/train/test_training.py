@@ -133,3 +133,17 @@ def test_unusable_data_is_one_clear_line(data, tmp_path, arguments, message):
 def test_a_damaged_bundle_is_one_clear_line(tmp_path):
     result = run("inspect", tmp_path)
     assert result.exit_code == 2 and "not complete" in result.output
+
+
+def test_of_one_origin_it_says_that_nothing_is_known_of_others(tmp_path):
+    entries = make_data(tmp_path, n=40)
+    (tmp_path / "labels.json").unlink()
+    files = f'[files]\n"{entries[0]["file"]}" = "malicious DoS"\n"*" = "benign"\n'
+    (tmp_path / "captures.toml").write_text(files)
+    result = run("train", "--data", tmp_path, "--out", tmp_path / "model", *FEW)
+    assert result.exit_code == 0, result.output
+    assert "Nothing is known of other networks" in result.output
+    card = load_bundle(tmp_path / "model").card
+    assert set(card["metrics"]) == {"random"}
+    text = (tmp_path / "model" / "card.md").read_text()
+    assert "Nothing is known of other networks" in text and "Expect the figures" not in text
