@@ -79,16 +79,25 @@ def quartiles(values: Sequence[float]) -> Quartiles | None:
     return Quartiles(low, median, high, len(values))
 
 
+def answers(told: Document, mix: str) -> list[dict[str, Any]]:
+    """Return a mix's answers. A search that was cut off knows a rate that has held and not where
+    that ends: it stands only for a mode that has no other answer."""
+    found = [f for f in told["found"] if f["mix"] == mix]
+    whole = [f for f in found if f.get("finished", True)]
+    known = {f["mode"] for f in whole}
+    return whole + [f for f in found if f["mode"] not in known]
+
+
 def rates(told: Document, mode: str, mix: str) -> tuple[Quartiles | None, bool]:
     """Return a mode's highest rates over all rounds, and whether the generator limited any."""
-    found = [f for f in told["found"] if f["mode"] == mode and f["mix"] == mix]
+    found = [f for f in answers(told, mix) if f["mode"] == mode]
     return quartiles([f["pps"] for f in found]), any(f["generator_limited"] for f in found)
 
 
 def ratios(told: Document, mode: str, to: str, mix: str) -> tuple[Quartiles | None, bool]:
     """Return a mode's highest rate over another mode's, pair by pair of the same round; and whether
     the generator limited one of any pair, so that the ratio says little."""
-    of = {(f["mode"], f["round"]): f for f in told["found"] if f["mix"] == mix}
+    of = {(f["mode"], f["round"]): f for f in answers(told, mix)}
     pairs = [
         (one, of[to, number])
         for (name, number), one in sorted(of.items(), key=lambda item: item[0][1])

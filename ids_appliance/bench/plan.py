@@ -107,10 +107,11 @@ class _Course:
         """Tell the search what a step has shown."""
         self.search.tell(step.verdict)
         rate = step.sent.requested_pps
-        if rate == self.search.pps or probe.confirming:
+        held = step.verdict is Verdict.HELD
+        if held and (rate == self.search.pps or probe.confirming):
             self.held = step
         lowest = self.beyond is None or rate <= self.beyond.sent.requested_pps
-        if step.verdict is not Verdict.HELD and lowest:
+        if not held and lowest:
             self.beyond = step
 
     def found(self, mode: str, mix: str, number: int) -> Found:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from ids_appliance.bench import published
-from ids_appliance.bench.document import Document, Quartiles, rates, ratios
+from ids_appliance.bench.document import Document, Quartiles, answers, rates, ratios
 from ids_appliance.bench.steps import BEHIND_S
 
 
@@ -44,20 +44,29 @@ def _head(told: Document) -> list[str]:
         f"{machine['kernel']}; load before the run {machine['load_average']:.2f}",
         f"* {versions}; model {told['model']}",
         f"* steps of {how['step_s']:g} s, {how['confirmations']} confirmations of "
-        f"{how['confirm_s']:g} s{_confirmed(how)}, {how['rounds']} rounds, resolution "
+        f"{how['confirm_s']:g} s{confirmed(how)}, {how['rounds']} rounds, resolution "
         f"{how['resolution']:.0%}; {told['steps']} steps; {told['lost_once']} of the search lost "
         f"and were tried again, {told['held_then']} of these held then",
         "* lost = offered - forwarded, or offered - judged, whichever is more; at most 0.001 %. "
-        "Window open, responses off. Generator, gateway, node and sink share this machine's cores.",
+        + (
+            "Counted at both ends' interfaces and by the gateway, which is another machine."
+            if _live(told)
+            else "Window open, responses off. Generator, gateway, node and sink share this "
+            "machine's cores."
+        ),
     ]
     if told["interrupted"]:
         lines += ["", "**The run was interrupted: what follows is what it had.**"]
     return lines
 
 
-def _confirmed(how: dict[str, Any]) -> str:
+def _live(told: Document) -> bool:
+    return "live" in told["mixes"]
+
+
+def confirmed(how: dict[str, Any]) -> str:
     """Return which rounds' answers were confirmed, if not those of all."""
-    n = how["confirmed_rounds"]
+    n = how.get("confirmed_rounds", how["rounds"])  # which runs of before do not tell
     return f" (rounds 1 to {n})" if how["confirmations"] and n < how["rounds"] else ""
 
 
@@ -91,7 +100,12 @@ def in_the_published_form(told: Document) -> list[str]:
         *table(head, rows),
         "",
         "Published: a Raspberry Pi 5's whole CPU and memory. Measured: the gateway's process, CPU "
-        "of one core and resident MiB, then all cores of this machine (which also generates).",
+        "of one core and resident MiB, then "
+        + (
+            "all cores and memory of the gateway."
+            if _live(told)
+            else "all cores of this machine (which also generates)."
+        ),
     ]
 
 
@@ -111,7 +125,10 @@ def _at(told: Document, mode: str, mix: str, pps: float) -> list[str]:
                 return ["-", "-"]
             note = "" if step["verdict"] == "held" else f" ({step['verdict']})"
             whole = f"{used['cpu_percent']:.1f} %, all {step['machine_percent']:.0f} %{note}"
-            return [whole, f"{used['resident_mib']:.0f} MiB"]
+            memory = f"{used['resident_mib']:.0f} MiB"
+            if "memory_percent" in step["counters"]:
+                memory += f", all {step['counters']['memory_percent']} %"
+            return [whole, memory]
     return ["-", "-"]
 
 
@@ -140,11 +157,15 @@ def _rates(told: Document) -> list[str]:
 
 def _cut_off(told: Document) -> list[str]:
     """Return whose searches were cut off."""
-    cut = {f"{f['mode']} ({f['mix']})" for f in told["found"] if not f.get("finished", True)}
-    names = sorted(cut)
-    if not names:
-        return []
-    return [f"Cut off before all confirmations, after steps that held: {', '.join(names)}."]
+    cut = [f for f in told["found"] if not f.get("finished", True)]
+    shown = [f for f in cut if f in answers(told, f["mix"])]
+    names = sorted({f"{f['mode']} ({f['mix']})" for f in shown})
+    lines = []
+    if names:
+        lines = [f"Cut off before all confirmations, after steps that held: {', '.join(names)}."]
+    if len(shown) < len(cut):
+        lines.append(f"Cut off, and left out of what follows: {len(cut) - len(shown)} searches.")
+    return lines
 
 
 def _ratios(told: Document, to: str, what: str) -> list[str]:

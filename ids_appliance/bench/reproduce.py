@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ids_appliance.bench import published
-from ids_appliance.bench.document import VERSION, Document
-from ids_appliance.bench.report import in_the_published_form, table
+from ids_appliance.bench.document import VERSION, Document, answers
+from ids_appliance.bench.report import confirmed, in_the_published_form, table
 from ids_appliance.errors import IdsError
 
 TITLE: Final = """# Published results, made again
@@ -24,6 +24,15 @@ NAMES: Final = ("s1-table2", "s1-table3", "s2", "s3")
 FLOOD: Final = "syn-single"
 """The mix that is nearest to the published load: hping3's SYNs."""
 _SIDE_BY_SIDE: Final = ("paper-gateway", "paper-offloaded", "gateway-only", "offloaded")
+_WEIGHTS: Final = {
+    "record": "Trained on every different packet of an origin alike",
+    "balanced": "Trained on every different packet of an origin, both classes alike",
+    "origin": "Trained on every different packet of an origin, origins alike in their class",
+}
+_ALIKE: Final = (
+    "the paper counts every packet alike; its own protocol, fold by fold, is `ids-appliance "
+    "evaluate --split paper` (docs/evaluation.md)."
+)
 _REAL_HOSTS: Final = (
     "Not in it: real hosts, and Zeek as the trigger with what it costs the gateway; `ids-appliance "
     "bench --live --profile paper` measures both."
@@ -50,6 +59,8 @@ def table2(cards: Mapping[str, Mapping[str, Any]], *, command: str) -> str:
     head = ["", *next(iter(published.ACCURACY.values()))]
     counts = cards["top 20"]["packets_trained_on"]
     versions = ", ".join(f"{k} {v}" for k, v in sorted(cards["top 20"]["versions"].items()))
+    options = cards["top 20"]["options"]
+    weight = _WEIGHTS.get(options["weight"])
     return "\n".join(
         [
             "## S1, table II: accuracy of the forest",
@@ -61,8 +72,10 @@ def table2(cards: Mapping[str, Mapping[str, Any]], *, command: str) -> str:
             f"Published: {published.PACKETS['benign']:,} benign and "
             f"{published.PACKETS['malicious']:,} malicious packets of CICIoT2023. Measured: "
             f"{counts['benign']:,} and {counts['malicious']:,} packets of {counts['origins']} "
-            f"origins. Precision, recall and F1 weighted by class. {versions}; seed 0.",
+            f"origins. Precision, recall and F1 weighted by class. {versions}; seed "
+            f"{options['seed']}.",
             "",
+            *([f"{weight}: {_ALIKE}", ""] if weight else []),
             "A random split has near twins of every packet on both sides; what is to be expected "
             "on a network that the model has not seen is in the rows with origins unseen.",
         ]
@@ -95,8 +108,8 @@ def made_before(folder: Path) -> Document:
 def table3(told: Document) -> str:
     """Return S1's rates, CPU and memory, of a benchmark's document."""
     machine, how = told["machine"], told["thoroughness"]
-    found = {one["mode"] for one in told["found"] if one["mix"] == FLOOD}
-    rounds = max((one["round"] for one in told["found"] if one["mix"] == FLOOD), default=0)
+    found = {one["mode"] for one in answers(told, FLOOD)}
+    rounds = max((one["round"] for one in answers(told, FLOOD)), default=0)
     missing = [mode for mode in _SIDE_BY_SIDE if mode not in found]
     parts = [
         "## S1, table III: highest rate without loss, CPU, memory",
@@ -107,8 +120,8 @@ def table3(told: Document) -> str:
         *in_the_published_form(told),
         "",
         f"Rates: medians of the rounds ({rounds}); steps of {how['step_s']:g} s; "
-        f"{how['confirmations']} confirmations of {how['confirm_s']:g} s; CPU and memory over "
-        f"{how['fixed_s']:g} s.",
+        f"{how['confirmations']} confirmations of {how['confirm_s']:g} s{confirmed(how)}; CPU and "
+        f"memory over {how['fixed_s']:g} s.",
         *(f"{note[0].upper()}{note[1:]}." for note in told["notes"]),
     ]
     if told["interrupted"]:

@@ -19,14 +19,24 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 MODES = "bare,tapped,paper-gateway,paper-offloaded,gateway-only,offloaded"
 
 
+def finished(words: list[str], **more: Any) -> tuple[int, str]:
+    """Run a command to its end, also after Ctrl-C: it has heard that as well, and would be killed
+    while it removes what it has made. Return how it ended and, where it is piped, what it said."""
+    with subprocess.Popen(words, text=True, **more) as running:
+        try:
+            said = running.communicate()[0]
+        except KeyboardInterrupt:
+            running.communicate()
+            raise
+    return running.returncode, said or ""
+
+
 def ours(*words: str) -> None:
     """Run a command of ours, seen; raises IdsError where it fails."""
     click.echo(f"$ ids-appliance {shlex.join(words)}")
-    done = subprocess.run([sys.executable, "-m", "ids_appliance", *words], check=False)
-    if done.returncode != 0:
-        raise IdsError(
-            f"`ids-appliance {words[0]}` ended with {done.returncode}: it says why above"
-        )
+    code, _ = finished([sys.executable, "-m", "ids_appliance", *words])
+    if code != 0:
+        raise IdsError(f"`ids-appliance {words[0]}` ended with {code}: it says why above")
 
 
 def s1_table2(data: Path | None, scratch: Path, quick: bool) -> str:
@@ -69,17 +79,11 @@ def s2_inline(quick: bool) -> str:
     if os.geteuid() != 0 or not (CHECKOUT / "tests" / "campaigns" / "s2.py").is_file():
         return f"Not measured: `python -m {shlex.join(words)}` needs root and a clone."
     click.echo(f"$ python -m {shlex.join(words)}")
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode not in (0, 1) or not done.stdout:
-        raise IdsError(f"the campaign ended with {done.returncode}: it says why above")
-    held = "" if done.returncode == 0 else "\n\nDOES NOT HOLD: not every drop was logged."
-    return f"`python -m {shlex.join(words)}`\n\n{done.stdout.strip()}{held}"
+    code, said = finished([sys.executable, "-m", *words], cwd=CHECKOUT, stdout=subprocess.PIPE)
+    if code not in (0, 1) or not said:
+        raise IdsError(f"the campaign ended with {code}: it says why above")
+    held = "" if code == 0 else "\n\nDOES NOT HOLD: not every drop was logged."
+    return f"`python -m {shlex.join(words)}`\n\n{said.strip()}{held}"
 
 
 def s3(data: Path | None, scratch: Path, quick: bool) -> str:
@@ -89,18 +93,12 @@ def s3(data: Path | None, scratch: Path, quick: bool) -> str:
         raise IdsError("s3 needs a clone of the repository: its scenario is one of the campaigns")
     words = ["tests.campaigns.monitor_s3", *(["--repeats", "1"] if quick else [])]
     words += ["--kill-step", "20" if quick else "5"]
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    code, said = finished([sys.executable, "-m", *words], cwd=CHECKOUT, stdout=subprocess.PIPE)
     try:
-        found: dict[str, Any] = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(said)
     except ValueError as error:
-        raise IdsError(f"the campaign ended with {done.returncode}: it says why above") from error
-    if done.returncode:
+        raise IdsError(f"the campaign ended with {code}: it says why above") from error
+    if code:
         found["DOES NOT HOLD"] = "a frame was lost or seen twice, or a kind of frame is missing"
     return reproduce.monitor(found, command=f"python -m {shlex.join(words)}")
 

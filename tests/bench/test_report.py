@@ -180,6 +180,48 @@ def test_what_is_cut_off_keeps_what_has_held():
     assert "Cut off before all confirmations" in page and "offloaded (syn-single)" in page
 
 
+def test_a_search_that_was_cut_off_is_no_answer_where_there_is_one(told):
+    cut = {"mode": "offloaded", "mix": "random", "round": 4, "pps": 20_000.0}
+    cut |= {"generator_limited": True, "finished": False, "step": None}
+    tapped = cut | {"mode": "tapped", "pps": 40_000.0}
+    more = told | {"found": [*told["found"], cut, tapped]}
+    assert rates(more, "offloaded", "random") == rates(told, "offloaded", "random")
+    assert ratios(more, "offloaded", "tapped", "random") == ratios(
+        told, "offloaded", "tapped", "random"
+    )
+    assert "Cut off, and left out of what follows: 2 searches." in report(more)
+    alone = told | {"found": [cut]}
+    assert rates(alone, "offloaded", "random")[0].median == 20_000
+
+
+def test_what_is_cut_off_after_a_lost_confirmation_tells_a_step_that_held():
+    how, modes, said = Thoroughness(rounds=1), [MODES["offloaded"]], []
+    calm = Run(Trials(), how, say=print)
+    calm.search(modes, ["syn-single"])
+    first = calm.results.steps - how.confirmations + 1
+
+    def say(line):
+        said.append(line)
+        if len(said) == first + 1:
+            raise KeyboardInterrupt
+
+    run = Run(Stalling(first), how, say=say)
+    with pytest.raises(KeyboardInterrupt):
+        run.search(modes, ["syn-single"])
+    (found,) = run.results.found
+    assert not found.finished and found.pps == pytest.approx(calm.results.found[0].pps / 1.05)
+    assert found.at.verdict is Verdict.HELD and found.at.sent.requested_pps >= found.pps
+
+
+def test_of_real_hosts_the_page_says_nothing_of_this_machine(told):
+    fixed = [s | {"mix": "live", "counters": {"memory_percent": 26}} for s in told["fixed"]]
+    found = [one | {"mix": "live"} for one in told["found"] if one["mix"] == "random"]
+    page = report(told | {"mixes": ["live"], "fixed": fixed, "found": found})
+    assert "80 MiB, all 26 %" in page and "all cores and memory of the gateway" in page
+    assert "responses off" not in page and "this machine" not in page
+    assert "responses off" in report(told) and "this machine" in report(told)
+
+
 def test_a_page_of_nothing_is_a_page():
     run = Run(Trials(), Thoroughness(), say=print)
     empty = document(run.results, how=Thoroughness(), modes={}, mixes=[], about=ABOUT)

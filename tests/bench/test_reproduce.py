@@ -1,6 +1,10 @@
 """Sections of the reproduction's page: published beside measured, each replaced alone."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,9 @@ def test_accuracies_stand_beside_the_published():
     accuracy = card["metrics"]["random"]["accuracy"]
     measured = [row for row in rows if row.startswith("| measured, top 20, random")]
     assert len(measured) == 1 and f"| {accuracy:.3f} |" in measured[0]
+    assert "origins alike in their class: the paper counts every packet alike" in section
+    card["options"]["weight"] = "packet"
+    assert "alike" not in reproduce.table2({"all 60": card, "top 20": card}, command="train")
 
 
 def test_every_model_of_kdd_has_a_row():
@@ -98,6 +105,14 @@ def test_what_a_benchmark_lacks_is_said(tmp_path):
     assert done.exit_code == 2 and "syn-single" in done.stderr
 
 
+def test_rounds_that_were_not_confirmed_are_not_told_as_if_they_had_been():
+    told = json.loads((ROOT / "docs" / "benchmarks" / "run" / "bench.json").read_text())
+    told["thoroughness"] |= {"rounds": 10, "confirmed_rounds": 1, "confirmations": 3}
+    assert "3 confirmations of 60 s (rounds 1 to 1)" in reproduce.table3(told)
+    told["thoroughness"] |= {"confirmed_rounds": 10}
+    assert "3 confirmations of 60 s;" in reproduce.table3(told)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 99}', '{"version": 1}', "\0\xff"])
 def test_no_benchmark_is_one_line_and_no_page(text, tmp_path):
     (tmp_path / "bench.json").write_text(text, encoding="latin-1")
@@ -110,6 +125,38 @@ def test_only_the_benchmark_can_be_taken_from_a_folder(tmp_path):
     words = ["reproduce", "s3", "--from", str(tmp_path), "--output", str(tmp_path / "r.md")]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 2 and "--from" in done.stderr
+
+
+HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""Who is started in the background may have been told to hear nothing."""
+TIDY = (
+    HEARS
+    + """
+import sys, time
+try:
+    print("ready", flush=True)
+    time.sleep(600)
+except KeyboardInterrupt:
+    time.sleep(1)  # longer than anybody waits who would kill it
+    open(sys.argv[1], "w").write("tidied up")
+"""
+)
+
+
+def test_after_ctrl_c_what_it_has_started_tidies_up(tmp_path):
+    words = [sys.executable, "-c", TIDY, str(tmp_path / "told")]
+    source = f"{HEARS}from ids_appliance.cli.reproduce import finished; finished({words!r})"
+    with subprocess.Popen(
+        [sys.executable, "-c", source],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as running:
+        assert running.stdout is not None and running.stdout.readline() == b"ready\n"
+        os.killpg(running.pid, signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode != 0
+    assert (tmp_path / "told").read_text() == "tidied up"
 
 
 @pytest.mark.nightly
