@@ -1,19 +1,22 @@
-"""Real hosts and a rate in, one step out: hping3 or trafgen there, counters before and after.
+"""Real hosts and a rate in, one step out: paced SYNs there, counters before and after.
 
 What is sent is addressed to the inventory's sink and to nobody else. Counted are the sink's
 interface, the generator's own, the gateway's totals (`ids-appliance status`) and its /proc. The
 mode is switched by `ids-appliance mode`, and what it was before comes back at the end, also after
-Ctrl-C. What the two profiles offer: `paper` as published (hping3 TCP SYNs, 60 s a rate), `own` by
-trafgen with the gateway's window opened by hand.
+Ctrl-C. The profiles: `own`, the window is open and every packet has to be judged; `paper`, as
+published, the rules open it: what comes before they do has to be screened, and is no loss.
 """
 
+import ipaddress
 import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
+from ids_appliance.bench import live_sender
 from ids_appliance.bench.inventory import Host, Inventory
 from ids_appliance.bench.modes import Mode
 from ids_appliance.bench.remote import Transport
@@ -22,24 +25,15 @@ from ids_appliance.bench.steps import Step, Used
 from ids_appliance.errors import LabError
 
 MODES: Final = ("gateway-only", "offloaded")
-HPING3_PPS: Final = 10_000.0
-"""About what one hping3 sends; above it trafgen has to."""
 PORT: Final = 80
+SENDER: Final = Path(live_sender.__file__)
 ZEEK: Final = "ids-appliance-zeek"
 """Its unit, as deployed; in profile `paper` it is stopped while the gateway judges alone."""
 SETTLE_S: Final = 2
+CLOSED: Final = 1e-3
+"""Share of a step's packets that may come while the window is closed, where it is to be open."""
 _MARK: Final = "----"
-_CLOCK: Final = "echo @$(date +%s%N)"
 _USER_HZ: Final = 100  # proc(5), on every architecture that Linux has today
-
-
-@dataclass(frozen=True, slots=True)
-class Offered:
-    """What a generator was told to send, and how long that took it."""
-
-    pps: float
-    packets: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +43,14 @@ class Look:
     arrived: int
     sent: int
     judged: int
+    screened: int
+    """Seen while the window was closed."""
     lost: int
     cpu_ticks: float
     """Of the gateway's process, in USER_HZ."""
     busy: float
-    """Share of all cores' time so far that was not idle, as (busy, total) ticks."""
-    total: float
+    """Ticks of all cores that were not idle."""
+    cores: int
     resident_mib: float
     memory_percent: float
     """Of the whole gateway: 1 - MemAvailable / MemTotal."""
@@ -73,7 +69,7 @@ class Live:
         """Return the gateway's status, once every host can do its part. Raises LabError."""
         run, hosts = self._transport.run, self._hosts
         for host, tools in (
-            (hosts.generator, ("trafgen", *(["hping3"] if self._profile == "paper" else []))),
+            (hosts.generator, ("python3", "ip", "ping")),
             (hosts.gateway, ("ids-appliance",)),
             (hosts.sink, ()),
         ):
@@ -88,6 +84,11 @@ class Live:
         if status.get("mode") not in MODES:
             raise LabError(
                 f"the gateway's status names no mode that is known: {status.get('mode')}"
+            )
+        if status.get("enforcing") and not self._allowed(hosts.generator.address):
+            raise LabError(
+                "the gateway enforces, and would cut the generator off: `ids-appliance allow add "
+                f"{hosts.generator.address}` there first, and `allow remove` afterwards"
             )
         if (
             hosts.sink.address
@@ -107,6 +108,14 @@ class Live:
             raise LabError("the gateway's status makes no sense") from error
         return status
 
+    def _allowed(self, address: str) -> bool:
+        words = ["ids-appliance", "allow", "list", "--format", "json"]
+        try:
+            listed = json.loads(self._transport.run(self._hosts.gateway, words))
+            return any(covers(str(entry["text"]), address) for entry in listed["entries"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise LabError("the gateway's list of the allowed makes no sense") from error
+
     @contextmanager
     def restored(self) -> Iterator[None]:
         """Leave the gateway in the mode that it had, and its Zeek as it was, whatever happens
@@ -116,9 +125,11 @@ class Live:
         try:
             yield
         finally:
-            self._transport.run(self._hosts.gateway, ["ids-appliance", "mode", before])
-            if self._zeek and not self._zeek_runs():
-                self._transport.run(self._hosts.gateway, ["systemctl", "start", ZEEK])
+            try:
+                self._transport.run(self._hosts.gateway, ["ids-appliance", "mode", before])
+            finally:
+                if self._zeek and not self._zeek_runs():
+                    self._transport.run(self._hosts.gateway, ["systemctl", "start", ZEEK])
 
     def switch(self, mode: str) -> None:
         """Let the gateway judge in a mode; published, the one without Zeek. Raises LabError."""
@@ -132,48 +143,45 @@ class Live:
         return self._transport.run(self._hosts.gateway, words).strip() == "active"
 
     def run(self, mode: Mode, mix: str, pps: float, seconds: float) -> Step:
-        """Offer SYNs to the sink at a rate for so long, and count. Raises LabError."""
+        """Offer SYNs to the sink at a rate for so long, and count. Raises LabError: also where the
+        window has closed under way, so that packets were not to be judged."""
+        own = self._profile != "paper"
         self.switch(mode.name)
-        if self._profile != "paper":
-            # The window stays open for the whole step, whatever the rules think of it.
+        if own:
             self._transport.run(self._hosts.gateway, ["ids-appliance", "window", "open"])
         before = self._look()
-        words = ["sh", "-ec", f"{_CLOCK}; {self._sender(pps, seconds)}; {_CLOCK}"]
+        words = ["sh", "-ec", self._sender(pps, seconds)]
         said = self._transport.run(self._hosts.generator, words, limit_s=3 * seconds + 30)
         self._transport.run(self._hosts.sink, ["sleep", str(SETTLE_S)])
-        offered = Offered(pps, max(1, round(pps * seconds)), took_s(said))
-        return step((mode.name, mix), offered, before=before, after=self._look())
+        sent, after = sent_of(said, pps), self._look()
+        unseen = after.screened - before.screened
+        if own and unseen > CLOSED * sent.packets:
+            raise LabError(
+                f"the gateway's window was closed for {unseen:,} of {sent.packets:,} packets: give "
+                'it trigger.kind = "always" while it is measured, or take --profile paper'
+            )
+        return step((mode.name, mix), sent, before=before, after=after, own=own)
 
     def _sender(self, pps: float, seconds: float) -> str:
-        """Return what the generator's shell is to do between two looks at its clock."""
+        """Return what the generator's shell is to do."""
         sink, generator = self._hosts.sink, self._hosts.generator
-        n = max(1, round(pps * seconds))
-        if self._profile == "paper" and pps <= HPING3_PPS:
-            words = ["hping3", "-q", "-n", "-S", "-p", str(PORT), "-I", generator.interface]
-            words += ["-i", f"u{max(1, round(1e6 / pps))}", "-c", str(n), sink.address]
-            # It ends with 1 where nobody has answered.
-            return f"{shlex.join(words)} || test $? -eq 1"
-        packet = (
-            f"{{ eth(da=$hop, sa=$mac), ipv4(ttl=64, id=drnd(), sa={generator.address}, "
-            f"da={sink.address}), tcp(sp=drnd(), dp={PORT}, seq=drnd(), win=512, syn) }}"
-        )
-        # trafgen knows no routes: the way out is looked up, and met once so that its MAC is known.
+        words = ["python3", "-c", SENDER.read_text(encoding="utf-8")]
+        ends = [generator.address, sink.address, str(PORT), f"{pps:.6g}", f"{seconds:g}"]
+        # Frames know no routes: the way out is looked up, and met once so that its MAC is known.
         return (
             f"dev={shlex.quote(generator.interface)}; "
             f"via=$(ip -4 route get {sink.address} | sed -n 's/.* via \\([0-9.]*\\).*/\\1/p'); "
             f'to="${{via:-{sink.address}}}"; ping -c 1 -W 2 "$to" >/dev/null || true; '
             'hop=$(ip neigh show "$to" dev "$dev" | sed -n "s/.*lladdr \\([0-9a-f:]*\\).*/\\1/p"); '
             'test -n "$hop" || { echo "no way to the sink" >&2; exit 1; }; '
-            'mac=$(cat "/sys/class/net/$dev/address"); file=$(mktemp); trap "rm -f $file" EXIT; '
-            f'echo "{packet}" > "$file"; '
-            f'{_CLOCK}; trafgen -c "$file" -o "$dev" -P 1 -C -t {max(1, round(1e6 / pps))}us -n {n}'
+            f'exec {shlex.join(words)} "$dev" "$hop" {shlex.join(ends)}'
         )
 
     def _look(self) -> Look:
         run, hosts = self._transport.run, self._hosts
         counters = self._status()
         pid = int(counters["pid"])
-        files = [f"/proc/{pid}/stat", f"/proc/{pid}/statm", "/proc/stat", "/proc/meminfo"]
+        files = [f"/proc/{pid}/stat", f"/proc/{pid}/status", "/proc/stat", "/proc/meminfo"]
         text = run(hosts.gateway, ["sh", "-c", f"; echo {_MARK}; ".join(f"cat {f}" for f in files)])
         return look(
             text,
@@ -187,57 +195,79 @@ class Live:
         return int(self._transport.run(host, ["cat", file]))
 
 
+def covers(entry: str, address: str) -> bool:
+    """Return whether an entry of the list of the allowed holds for an address."""
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(entry)
+    except ValueError:
+        return False  # a MAC
+
+
 def look(text: str, counters: dict[str, int], *, arrived: int, sent: int) -> Look:
     """Return what the gateway's /proc files, one after the other, and its counters say.
 
     Raises LabError."""
     try:
-        stat, statm, cpu, memory = text.split(f"{_MARK}\n")
+        stat, own_status, cpu, memory = text.split(f"{_MARK}\n")
         own = stat.rpartition(")")[2].split()
-        ticks = [int(word) for word in cpu.splitlines()[0].split()[1:9]]
-        told = dict(line.split(":", 1) for line in memory.splitlines() if ":" in line)
-        free, whole = (int(told[key].split()[0]) for key in ("MemAvailable", "MemTotal"))
+        rows = [line.split() for line in cpu.splitlines() if line.startswith("cpu")]
+        ticks = [int(word) for word in rows[0][1:9]]
+        told = dict(
+            line.split(":", 1) for line in (own_status + memory).splitlines() if ":" in line
+        )
+        # Kilobytes, whatever a page is: 16 KiB on some kernels of the Raspberry Pi 5.
+        resident, free, whole = (
+            int(told[key].split()[0]) for key in ("VmRSS", "MemAvailable", "MemTotal")
+        )
         return Look(
             arrived=arrived,
             sent=sent,
             judged=counters["judged"],
+            screened=counters["screened"],
             lost=counters["shed"] + counters["unanswered"] + counters["kernel_drops"],
             cpu_ticks=int(own[11]) + int(own[12]),
             busy=sum(ticks) - ticks[3] - ticks[4],
-            total=sum(ticks),
-            resident_mib=int(statm.split()[1]) * 4096 / (1 << 20),
+            cores=max(1, len(rows) - 1),
+            resident_mib=resident / 1024,
             memory_percent=100 * (1 - free / whole),
         )
     except (ValueError, IndexError, KeyError) as error:
         raise LabError(f"what the gateway says about itself makes no sense: {error!r}") from error
 
 
-def took_s(said: str) -> float:
-    """Return the time between the last two looks at a generator's clock. Raises LabError."""
-    times = [line[1:] for line in said.splitlines() if line.startswith("@")]
+def sent_of(said: str, pps: float) -> Sent:
+    """Return what a generator says that it has sent. Raises LabError."""
     try:
-        took = (int(times[-1]) - int(times[-2])) / 1e9
-    except (ValueError, IndexError) as error:
-        raise LabError("the generator does not say how long it has sent") from error
-    return max(took, 1e-3)
+        told = json.loads(said.splitlines()[-1])
+        packets, refused, late = (int(told[name]) for name in ("packets", "refused", "given_up"))
+        return Sent(pps, max(float(told["seconds"]), 1e-3), packets, refused, late, 0)
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise LabError("the generator does not say what it has sent") from error
 
 
-def step(of: tuple[str, str], offered: Offered, *, before: Look, after: Look) -> Step:
-    """Return what has happened between two looks. of: mode and mix.
+def step(of: tuple[str, str], said: Sent, *, before: Look, after: Look, own: bool = True) -> Step:
+    """Return what has happened between two looks. of: mode and mix. own: whether what was screened
+    only, because the window was closed, counts as lost.
 
     Other traffic of the hosts is in the counters too: no more is sent, judged or has arrived than
-    was to be sent, and what the gateway says that it lost is lost."""
-    packets = min(offered.packets, after.sent - before.sent)
-    lost = after.lost - before.lost
-    total = max(1.0, after.total - before.total)
-    cpu_percent = 100 * (after.cpu_ticks - before.cpu_ticks) / _USER_HZ / offered.seconds
-    sent = Sent(offered.pps, offered.seconds, packets, 0, offered.packets - packets, 0)
+    was sent, and what the gateway says that it lost is lost."""
+    packets = min(said.packets, after.sent - before.sent)
+    sent = replace(said, packets=packets, given_up=said.given_up + said.packets - packets)
+    lost, seconds = after.lost - before.lost, said.seconds
+    judged = after.judged - before.judged + (0 if own else after.screened - before.screened)
+    # While packets came, as the process's own: the looks and the pause after them take longer.
+    busy = (after.busy - before.busy) / _USER_HZ / after.cores / seconds
+    cpu_percent = 100 * (after.cpu_ticks - before.cpu_ticks) / _USER_HZ / seconds
     return Step(
         *of,
         sent,
         min(packets, after.arrived - before.arrived),
-        min(packets - lost, after.judged - before.judged),
+        min(packets - lost, judged),
         {"gateway": Used(cpu_percent, after.resident_mib)},
-        machine_percent=100 * (after.busy - before.busy) / total,
-        counters={"lost": lost, "memory_percent": round(after.memory_percent)},
+        machine_percent=min(100.0, 100 * busy),
+        counters={
+            "lost": lost,
+            "screened": after.screened - before.screened,
+            "memory_percent": round(after.memory_percent),
+        },
     )
