@@ -5,7 +5,8 @@ carries its owner's process in its name, so that the next start removes what a d
 """
 
 import contextlib
-import os
+import errno
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Final
 
 from ids_appliance.errors import LabError
 from ids_appliance.lab.namespaces import Network, orphaned
+from ids_appliance.lab.namespaces import sweep as sweep_namespaces
 
 ROOT: Final = Path("/sys/fs/cgroup")
 PERIOD_US: Final = 100_000
+TRIES, PAUSE_S = 40, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,27 @@ def _settings(room: Class) -> dict[Path, dict[str, str]]:
 
 
 def sweep() -> None:
-    """Remove groups of dead owners; after their namespaces, so that nobody is in them."""
+    """Remove what dead owners have left: their namespaces, else a gateway that has outlived its
+    owner is still in the group, then the groups."""
+    sweep_namespaces()
     for place in (ROOT, ROOT / "cpu", ROOT / "memory"):
         for group in place.glob("idslab*"):
             if orphaned(group.name):
-                with contextlib.suppress(OSError):
-                    group.rmdir()
+                _remove(group)
+
+
+def _remove(group: Path) -> None:
+    """Remove a group once its last process has gone: a killed one takes a moment."""
+    pause = threading.Event()
+    for _ in range(TRIES):
+        try:
+            group.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                return
+            pause.wait(PAUSE_S)
+        else:
+            return
 
 
 @contextlib.contextmanager
@@ -77,5 +95,4 @@ def held(name: str) -> Iterator[tuple[str, ...]]:
         yield ("sh", "-ec", enter + 'exec "$@"', "sh")
     finally:
         for group in made:
-            with contextlib.suppress(OSError):
-                os.rmdir(group)
+            _remove(group)

@@ -42,6 +42,8 @@ class Mode:
     """Of a module that is no gateway: its capture ring."""
     needs: str = ""
     """The module, of an extra that not everybody has, without which it does not start."""
+    extra: str = "gateway"
+    """That extra."""
     missing: str = ""
     """Why it cannot be run; empty: it can."""
 
@@ -51,7 +53,7 @@ class Mode:
         if self.missing:
             return self.missing
         if self.needs and find_spec(self.needs) is None:
-            return f"{self.needs} is not installed: pip install 'ids-appliance[gateway]'"
+            return f"{self.needs} is not installed: pip install 'ids-appliance[{self.extra}]'"
         return ""
 
 
@@ -71,6 +73,8 @@ MODES: Final = {
             "as published: Python features, scikit-learn here",
             _LITERAL,
             ring=_ROOMY,
+            needs="sklearn",
+            extra="train",
         ),
         Mode(
             "paper-offloaded",
@@ -78,6 +82,8 @@ MODES: Final = {
             _LITERAL,
             node="literal",
             ring=_ROOMY,
+            needs="sklearn",
+            extra="train",
         ),
         Mode("gateway-only", "every packet judged on the gateway", _OURS, as_gateway=True),
         Mode("offloaded", "new cells judged by the node", _OURS, as_gateway=True, node="appliance"),

@@ -16,7 +16,7 @@ from ids_appliance.bench import suricata
 from ids_appliance.bench.bed import Bed
 from ids_appliance.bench.cpus import Camps
 from ids_appliance.bench.document import document
-from ids_appliance.bench.groups import CLASSES, held
+from ids_appliance.bench.groups import CLASSES, held, sweep
 from ids_appliance.bench.inventory import read
 from ids_appliance.bench.live import MODES as LIVE_MODES
 from ids_appliance.bench.live import Live
@@ -35,6 +35,7 @@ from ids_appliance.lab.namespaces import orderly, require
 F = TypeVar("F", bound=Callable[..., Any])
 QUICK_MIXES = ("syn-single", "mixed")
 LIVE_MIX = "live"
+OF_THE_BED = ("mixes", "cgroup", "apart", "against", "model")
 QUICK_MODES = ("bare", "tapped", "gateway-only", "offloaded")
 USUAL = [mode.name for mode in MODES.values() if not mode.absent]
 
@@ -115,7 +116,7 @@ def number(name: str, about: str, low: float, *, whole: bool = False) -> Callabl
     type=click.Choice(["own", "paper"]),
     default="own",
     show_default=True,
-    help="Of --live; paper: hping3 up to 10 kpps, gateway-only without Zeek.",
+    help="Of --live; paper: the rules open the window, gateway-only runs without Zeek.",
 )
 @click.option(
     "--out",
@@ -152,6 +153,7 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
     live, inventory, out = given["live"], given["inventory"], given["out"]
     if live != (inventory is not None):
         raise click.UsageError("--live and --inventory FILE belong together")
+    _alone(click.get_current_context(), live=live)
     usual = LIVE_MODES if live else QUICK_MODES if quick else USUAL
     against = others(given["against"] or "")
     chosen_modes = [*(MODES[name] for name in modes or usual), *against]
@@ -189,9 +191,18 @@ def command(quick: bool, modes: list[str], mixes: list[str], **given: Any) -> No
             _write(out, run, how=how, about=about, modes=chosen_modes, mixes=chosen_mixes)
 
 
+def _alone(context: click.Context, *, live: bool) -> None:
+    """Refuse what says nothing here: the report would tell it as if it had been so."""
+    for name in OF_THE_BED if live else ("profile",):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            where = "with --live: it is of the test bed" if live else "without --live"
+            raise click.UsageError(f"--{name} says nothing {where}")
+
+
 def _bed(stack: ExitStack, given: dict[str, Any], about: dict[str, Any]) -> Trials:
     """Build the test bed. Raises LabError, IdsError before anything is built."""
     require("taskset") if given["apart"] else require()
+    sweep()
     model, cgroup, notes = given["model"], given["cgroup"], about["notes"]
     if not (model / "card.json").is_file():
         raise IdsError(f"{model} is no model bundle: it has no card.json")
@@ -268,10 +279,24 @@ def _write(
     modes: list[Mode],
     mixes: list[str],
 ) -> None:
+    if not run.results.steps and not run.results.fixed:
+        click.echo(f"nothing was measured: {out} is as it was", err=True)
+        return
     names = {mode.name: mode.about for mode in modes}
     told = document(run.results, how=how, modes=names, mixes=mixes, about=about)
-    (out / "bench.json").write_text(json.dumps(told, indent=1) + "\n")
+    _replace(out / "bench.json", json.dumps(told, indent=1) + "\n")
     page = report(told, pictures=draw(told, out))
-    (out / "report.md").write_text(page)
+    _replace(out / "report.md", page)
     click.echo(f"\n{page}")
     click.echo(f"bench.json and report.md are in {out}")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole, or leave the one that is there. Raises IdsError."""
+    staged = path.with_name(f".{path.name}")
+    try:
+        staged.write_text(text)
+        staged.replace(path)
+    except OSError as error:
+        staged.unlink(missing_ok=True)
+        raise IdsError(f"cannot write {path}: {error.strerror}") from error

@@ -44,6 +44,12 @@ def test_inline_without_its_binding(refused, monkeypatch):
     assert "ids-appliance[gateway]" in refused("--modes", "inline")
 
 
+def test_built_literally_without_scikit_learn(refused, monkeypatch):
+    monkeypatch.setattr(modes, "find_spec", lambda name: None)
+    said = refused("--modes", "tapped,paper-offloaded")
+    assert "sklearn is not installed" in said and "ids-appliance[train]" in said
+
+
 def test_against_what_is_not_installed(refused, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda tool: None)
     said = refused("--against", "suricata")
