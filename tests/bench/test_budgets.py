@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ids_appliance.bench import mixes
-from tests.bench.budgets import contest, links
+from tests.bench.budgets import contest, delays, links
 from tests.bench.budgets.others import Others
 from tests.bench.budgets.rows import BUSY, LIMITED, ROWS, Figure, Part, page, read, told
 
@@ -99,3 +99,11 @@ def test_links_carry_the_same_probabilities(tmp_path):
 def test_a_pool_gives_as_many_packets_as_asked():
     pool = links.Pool("syn-single", 100_000)
     assert sum(len(batch.frames) for batch in pool.batches() if batch is not None) == 100_000
+
+
+def test_who_was_never_held_out_took_for_ever():
+    found = delays.figures("a way", [5.0] * 99 + [12.0])
+    assert [(f.value, f.met) for f in found] == [(12.0, True), (5.0, None)]
+    late = delays.figures("a way", [5.0] * 97 + [None] * 3)[0]
+    assert late.value == math.inf and late.met is False and late.note == "97 of 100 senders"
+    assert delays.figures("a way", [None] * 10)[0].met is False

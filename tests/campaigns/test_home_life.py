@@ -10,6 +10,7 @@ from ids_appliance._features import COUNTER_NAMES, HostIdentity, extract
 from ids_appliance.schema import N_FEATURES
 from ids_appliance.types import SENDER, Outcome
 from tests.campaigns.captures import frames
+from tests.campaigns.home_life import __main__ as module
 from tests.campaigns.home_life import homes
 from tests.campaigns.home_life.__main__ import live, table
 from tests.campaigns.home_life.habits import KINDS
@@ -70,3 +71,21 @@ def test_who_sweeps_the_whole_network_is_named_with_the_reason(tmp_path, monkeyp
     told = "\n".join(table([row]))
     assert "accused 2 devices" in told and "sweeper" in told
     assert 0 < row["runs"]["appliance"]["active_days"]["sweeper"] <= 2 * 0.1 / 24
+
+
+def test_what_is_kept_is_of_the_same_model_and_has_all_runs(tmp_path, monkeypatch):
+    lived = []
+
+    def one(seed, *, model, runs, **_):
+        lived.append((model.name, runs))
+        return {"home": seed, "model": model.name, "runs": dict.fromkeys(runs, {})}
+
+    monkeypatch.setattr(module, "live", one)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "card.json").write_text(name)
+    for name, runs in (("a", ("x",)), ("a", ("x",)), ("b", ("x",)), ("a", ("x", "y"))):
+        asked = {"devices": 2, "hours": 1.0, "model": tmp_path / name, "runs": runs}
+        row = module.kept(3, folder=tmp_path, **asked)
+        assert row["model"] == name and set(row["runs"]) == set(runs)
+    assert lived == [("a", ("x",)), ("b", ("x",)), ("a", ("x", "y"))]

@@ -10,6 +10,7 @@ is named with the reason. Each home's figures are kept in FOLDER, so that a stop
 """
 
 import argparse
+import hashlib
 import json
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -158,12 +159,14 @@ def main() -> None:
 
 
 def kept(seed: int, *, folder: Path, **asked: Any) -> Any:
-    """Return a home's row, from the folder if it is there."""
-    path = folder / f"{asked['devices']}x{asked['hours']:g}-{seed}.json"
-    if not path.is_file():
+    """Return a home's row, from the folder if it is there: of that model, with all the runs."""
+    model = hashlib.sha256((asked["model"] / "card.json").read_bytes()).hexdigest()[:8]
+    path = folder / f"{asked['devices']}x{asked['hours']:g}-{model}-{seed}.json"
+    row = json.loads(path.read_text()) if path.is_file() else {"runs": {}}
+    if not set(asked["runs"]) <= set(row["runs"]):
         row = live(seed, **asked)
         path.write_text(json.dumps(row, indent=1) + "\n")
-    return json.loads(path.read_text())
+    return row
 
 
 if __name__ == "__main__":
