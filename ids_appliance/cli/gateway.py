@@ -29,9 +29,9 @@ from ids_appliance.telemetry.traffic import Traffic
 from ids_appliance.telemetry.vendors import installed
 
 SECTIONS_AT_START = (
-    *("interfaces", "state_dir", "run_dir", "group", "profile", "routers", "names", "leases"),
-    *("trigger", "window", "policy", "enforce", "protect", "events", "metrics", "ring"),
-    *("tc", "notices", "inline"),
+    *("interfaces", "taps", "state_dir", "run_dir", "group", "profile", "routers", "names"),
+    *("leases", "trigger", "zeek", "window", "policy", "enforce", "protect", "events"),
+    *("metrics", "ring", "tc", "notices", "inline"),
 )
 """Settings that take a restart."""
 
@@ -41,7 +41,19 @@ def reloaded(running: Config, fresh: Config) -> tuple[Config, list[str]]:
     as they were. The loop asks for some of them again (which interfaces, whose panic flag)."""
     at_start = {name: getattr(running, name) for name in SECTIONS_AT_START}
     waiting = [name for name, value in at_start.items() if getattr(fresh, name) != value]
+    before, after = running.failure, fresh.failure
+    if running.inline.enabled and after != before:  # whoever holds packets has asked once
+        at_start["failure"] = before
+        waiting.append("failure")
+    elif after.on_overload != before.on_overload:
+        at_start["failure"] = msgspec.structs.replace(after, on_overload=before.on_overload)
+        waiting.append("failure.on_overload")
     return msgspec.structs.replace(fresh, **at_start), waiting
+
+
+def known_devices(config: Config) -> Devices:
+    """Return what the configuration and its lease file call devices, and who made them."""
+    return Devices(config.names, installed(), leases=config.leases)
 
 
 @contextmanager
@@ -103,7 +115,7 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
     clocks = Clocks(monotonic_ns=time.monotonic_ns, wall_ns=time.time_ns)
     _directory(Path(config.state_dir), 0o700)
     _directory(Path(config.run_dir), 0o755)
-    devices = Devices(config.names, installed())
+    devices = known_devices(config)
     log = EventLog(
         config.events,
         path=Path(config.state_dir, "events.jsonl"),

@@ -15,7 +15,7 @@ def command(form: str, config: Path | None, run_dir: Path | None) -> None:
     """Let the running gateway read configuration, model and certificates again.
 
     Says what has changed, and what takes a restart. Where anything is wrong, nothing changes: the
-    message says what. `check FILE` looks at a configuration without touching the gateway.
+    message says what. `check --config FILE` looks at one without touching the gateway.
 
     \b
     Example:
