@@ -1,5 +1,6 @@
 """The role `dashboard`: who would be shown the page is named; its unit as systemd reads it."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,9 @@ def test_what_is_wrong_is_named_and_a_good_unit_is_one(play: Play, tmp_path: Pat
         assert found and said in rest.partition("fatal: ")[0], (host, done.stdout)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(GOOD)
     plain = (tmp_path / "plain" / UNIT).read_text("utf-8")
+    # The gateway's key and its passwords are its group's to read, and none of a page's business.
+    assert "\nTemporaryFileSystem=/etc/ids-appliance:ro\n" in plain
+    assert re.findall(r"^Bind\w*Paths=(.*)", plain, re.M) == ["/etc/ids-appliance/gateway.toml"]
     assert "--host 127.0.0.1 --port 8501\n" in plain and "CapabilityBoundingSet=\n" in plain
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze: install systemd")
