@@ -30,10 +30,13 @@ BUILD_NEEDS = $$($(BIN)/python -c 'import tomllib; \
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# Asked each time: what only root needs is left out where somebody else has made the stamp.
 demo: $(VENV)/stamp-run ## install what it needs, build, attack the whole system in a lab (4 minutes; root)
+	@scripts/prepare $(PYTHON) live
 	@$(BIN)/ids-appliance demo
 
 test: style ## install what it needs, build, lint, run the tests
+	@scripts/prepare $(PYTHON) test
 	@$(BIN)/python -m pytest -m 'not nightly' -n 2 --dist loadgroup
 
 build: $(VENV)/stamp-build ## compile ext/ into the package
@@ -47,9 +50,10 @@ lint: style ## ruff, mypy --strict and the tests of the architecture
 	@$(BIN)/python -m pytest -q tests/architecture
 
 test-net: $(VENV)/stamp-dev ## only the tests that need root and network namespaces
+	@scripts/prepare $(PYTHON) test
 	@$(BIN)/python -m pytest -m 'net and not nightly'
 
-test-ansible: $(VENV)/stamp-dev ## deploy to booted Debian systems in namespaces, attack, remove (root; half an hour)
+test-ansible: $(VENV)/stamp-dev ## deploy to booted Debian systems in namespaces, attack, remove (root; forty minutes)
 	@scripts/prepare $(PYTHON) deploy
 	@$(BIN)/python -m pytest -x tests/ansible -m '' --ignore=tests/ansible/test_arm64.py
 
