@@ -126,7 +126,7 @@ class _NotInstalled(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         raise IdsError(
             f"`{self.name}` needs {self.missing}, which is not installed here: "
-            f"pip install 'ids-appliance[{EXTRAS[str(self.name)]}]'"
+            f"{sys.executable} -m pip install 'ids-appliance[{EXTRAS[str(self.name)]}]'"
         )
 
 
@@ -181,6 +181,11 @@ class LazyGroup(click.Group):
             # The reader (head, less) has gone: not an error, and nothing more can be said to it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise click.exceptions.Exit(0) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # A file that somebody has named: it is not there, or not to be written by this user.
+            raise _Bad(f"{error.filename}: {error.strerror}") from error
 
 
 @click.group(

@@ -1,6 +1,5 @@
 """`ids-appliance calibrate`: ordinary traffic in, the bounds of the evidence out."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from ids_appliance.cli.calibrating import (
     over_captures,
     uncalibrated,
 )
+from ids_appliance.cli.durations import duration
 from ids_appliance.cli.identity import identity_options
 from ids_appliance.cli.judging import MODEL
 from ids_appliance.cli.previous import keep
@@ -36,17 +36,7 @@ from ids_appliance.policy.bounds import (
 from ids_appliance.policy.calibration import Reached, peaks_of
 from ids_appliance.trigger.embedded import build
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SHOWN = 10
-
-
-def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", value)
-    if not found or not float(found[1]):
-        raise click.BadParameter(f"{value!r} is not a duration such as 90s, 30m, 12h or 7d")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 @click.command()
@@ -55,9 +45,9 @@ def _duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -
 @click.option(
     "--for",
     "for_s",
-    callback=_duration,
+    callback=lambda c, p, v: None if v is None else duration(c, p, v),
     metavar="DURATION",
-    help="Watch interfaces live for so long (90s, 12h, 7d) instead of reading captures.",
+    help="Watch interfaces live for so long (90s, 1h30m, 7d) instead of reading captures.",
 )
 @click.option(
     "--labels",

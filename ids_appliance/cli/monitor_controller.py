@@ -4,6 +4,7 @@ import importlib
 import ipaddress
 import logging
 import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -102,7 +103,7 @@ def command(listen: str, cert: str, key: str, ca: str, **more: Any) -> None:
         if (error.name or "").partition(".")[0] != LIBRARY:
             raise
         raise MonitorError(
-            "the controller needs os-ken: pip install 'ids-appliance[monitor]'"
+            f"the controller needs os-ken: {sys.executable} -m pip install 'ids-appliance[monitor]'"
         ) from error
     totals = controller.run(settings, stop, clock=time.monotonic)
     click.echo(" ".join(f"{name}={n}" for name, n in sorted(totals.items())), err=True)

@@ -259,7 +259,8 @@ def _line(name: str, which: U8, verdicts: U8) -> None:
 def _plot(run: Run, labels: U8, verdicts: U8, path: Path) -> None:
     pyplot = drawing()
     if pyplot is None:
-        click.echo("plot: skipped, matplotlib is not installed (pip install 'ids-appliance[plot]')")
+        needed = f"{sys.executable} -m pip install 'ids-appliance[plot]'"
+        click.echo(f"plot: skipped, matplotlib is not installed ({needed})")
         return
     times = np.concatenate([b.frames["timestamp_ns"] for b in run.batches]) / 1e9
     seconds = (times - times.min()).astype(int)

@@ -100,7 +100,7 @@ def stopped_by_signals() -> Iterator[list[int]]:
     type=click.IntRange(1, 1024),
     default=16,
     show_default=True,
-    help="Size of each interface's ring in MiB.",
+    help="Size of the ring, one for all interfaces, in MiB.",
 )
 @click.option("--promiscuous", is_flag=True, help="See frames for other hosts as well.")
 @node_options

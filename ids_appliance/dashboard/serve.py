@@ -30,7 +30,7 @@ def server_command(settings: Settings, *, host: str = LOCAL, port: int = PORT) -
     if importlib.util.find_spec("streamlit") is None:
         raise IdsError(
             "`dashboard` needs streamlit, which is not installed here: "
-            "pip install 'ids-appliance[dashboard]'"
+            f"{sys.executable} -m pip install 'ids-appliance[dashboard]'"
         )
     options = OPTIONS | {"server.address": host, "server.port": str(port)}
     flags = [f"--{name}={value}" for name, value in options.items()]

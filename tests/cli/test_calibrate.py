@@ -109,6 +109,8 @@ def test_bad_input_is_one_line(refused, capture, model, trained, labels, tmp_pat
     assert "name captures" in refused("calibrate", "--model", trained)
     assert "--for needs" in refused("calibrate", "--for", "1h", "--model", trained)
     assert "not a duration" in refused("calibrate", "lo", "--for", "soon", "--model", trained)
+    # As `pause` and `quarantine` read it.
+    assert "--for needs" in refused("calibrate", "--for", "1h30m", "--model", trained)
     assert "cannot open" in refused("calibrate", capture, "--model", tmp_path / "none")
     assert "does not say" in refused("calibrate", capture, "--model", model)
     elsewhere = shutil.copy(capture, tmp_path / "other.pcap.gz")
