@@ -13,7 +13,7 @@ from typing import Final
 
 from ids_appliance.lab.network import Lab
 from ids_appliance.lab.running import Thread
-from ids_appliance.lab.tools import Parameters, Telemetry, address, mosquitto_pub
+from ids_appliance.lab.tools import Interval, Parameters, Port, Telemetry, address, mosquitto_pub
 
 REQUEST: Final = b"GET /status HTTP/1.1\r\nHost: device.home.test\r\nAccept: */*\r\n\r\n"
 MDNS: Final = ("224.0.0.251", 5353)  # RFC 6762
@@ -30,44 +30,44 @@ class Connect(Parameters, frozen=True):
     """New connections to one port, one after the other, each with a request if it comes about."""
 
     target: str
-    port: int = 80
-    every_s: float = 0.5
-    patience_s: float = 0.5
+    port: Port = 80
+    every_s: Interval = 0.5
+    patience_s: Interval = 0.5
 
 
 class Poll(Parameters, frozen=True):
     """A brief connection to each of the devices in turn."""
 
-    port: int = 80
-    every_s: float = 0.05
+    port: Port = 80
+    every_s: Interval = 0.05
 
 
 class Probe(Parameters, frozen=True):
     """A look at many ports of one host, with connect()."""
 
     target: str
-    first: int = 1
-    last: int = 60
-    every_s: float = 0.05
+    first: Port = 1
+    last: Port = 60
+    every_s: Interval = 0.05
 
 
 class Names(Parameters, frozen=True):
     """Questions to the name server of the home."""
 
-    every_s: float = 1.0
+    every_s: Interval = 1.0
     names: tuple[str, ...] = ("broker.home.test", "time.home.test", "cloud.home.test")
 
 
 class Discover(Parameters, frozen=True):
     """mDNS questions and SSDP searches."""
 
-    every_s: float = 2.0
+    every_s: Interval = 2.0
 
 
 class Lease(Parameters, frozen=True):
     """DHCP: discover, request, and once more each `every_s`."""
 
-    every_s: float = 10.0
+    every_s: Interval = 10.0
 
 
 class NewCard(Parameters, frozen=True):
@@ -75,16 +75,16 @@ class NewCard(Parameters, frozen=True):
 
     mac: str = "02:1d:5e:00:01:d0"
     times: int = 12
-    every_s: float = 0.2
+    every_s: Interval = 0.2
 
 
 class Reconnect(Parameters, frozen=True):
     """Try the broker until it is there, then publish."""
 
     broker: str = "server"
-    port: int = 1883
-    every_s: float = 0.15
-    telemetry_s: float = 1.0
+    port: Port = 1883
+    every_s: Interval = 0.15
+    telemetry_s: Interval = 1.0
 
 
 def connect(lab: Lab, host: str, what: Connect, seconds: float) -> Thread:

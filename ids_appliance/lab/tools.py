@@ -6,7 +6,7 @@ name, and each is bounded twice: in packets or time by its own options, in time 
 
 import gzip
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,11 @@ from ids_appliance.lab.running import Command
 ROUTER_OF: Final = "@router"
 GRACE_S: Final = 5.0
 """How long after its time a tool is ended by force."""
+Pps = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Interval = Annotated[float, msgspec.Meta(gt=0, le=600)]
+Flags = Annotated[str, msgspec.Meta(pattern="^[SFRPAU]+$")]
+Ports = Annotated[str, msgspec.Meta(pattern=r"^\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*$")]
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,9 +33,9 @@ class Flood(Parameters, frozen=True):
     """hping3 and trafgen: TCP packets at about `pps`."""
 
     target: str
-    port: int = 80
-    pps: int = 2000
-    flags: str = "S"
+    port: Port = 80
+    pps: Pps = 2000
+    flags: Flags = "S"
     """Letters of SFRPAU."""
     spoof: str = ""
     """"random": another source address each; an address: always that one; empty: its own."""
@@ -41,9 +46,9 @@ class Scan(Parameters, frozen=True):
 
     targets: str
     """A host or a segment's name (iot, home): all its 254 addresses."""
-    ports: str = "1-100"
+    ports: Ports = "1-100"
     kind: Literal["syn", "connect"] = "syn"
-    pps: int = 200
+    pps: Pps = 200
     ping: bool = False
     """Look first who is there."""
     shuffled: bool = False
@@ -65,23 +70,23 @@ class Replay(Parameters, frozen=True):
     """tcpreplay: a capture file (.pcap or .pcap.gz), as it is."""
 
     capture: str
-    pps: int = 500
-    packets: int = 10_000
+    pps: Pps = 500
+    packets: Annotated[int, msgspec.Meta(ge=1)] = 10_000
 
 
 class Transfer(Parameters, frozen=True):
     """curl: a file of so many bytes from the server's web server."""
 
     target: str = "server"
-    mib: int = 50
-    mbit: int = 80
+    mib: Literal[1, 50] = 50
+    mbit: Annotated[int, msgspec.Meta(ge=1)] = 80
 
 
 class Stream(Parameters, frozen=True):
     """iperf3: towards the host that asks."""
 
     target: str = "server"
-    mbit: float = 20.0
+    mbit: Annotated[float, msgspec.Meta(gt=0)] = 20.0
     udp: bool = False
 
 
@@ -89,7 +94,7 @@ class Telemetry(Parameters, frozen=True):
     """mosquitto_pub: a reading every `every_s` over one connection, QoS 1."""
 
     broker: str = "server"
-    every_s: float = 1.0
+    every_s: Interval = 1.0
 
 
 class Subscribe(Parameters, frozen=True):

@@ -55,6 +55,8 @@ def test_every_rule_has_an_attack_and_a_twin() -> None:
         ('tool = "hping3"', 'tool = "hping"', "did you mean hping3"),
         ('target = "dev01"', 'targets = "dev01"', "hping3: .*targets"),
         ('target = "dev01"', 'target = "dev01", pps = "many"', r"Expected `int`.*\$\.pps"),
+        ('target = "dev01"', 'target = "dev01", pps = 0', r">= 1.*\$\.pps"),
+        ('target = "dev01"', 'target = "dev01", flags = "X"', r"regex.*\$\.flags"),
         ("seconds = 1.0", "seconds = 601.0", "within 600 s"),
         ("seconds = 1.0", "seconds = 0.0", "within 600 s"),
         ("at = 0.0", "at = -1.0", "within 600 s"),
@@ -78,3 +80,24 @@ def test_what_is_wrong_is_named(old: str, new: str, told: str, tmp_path: Path) -
 def test_a_name_that_is_none() -> None:
     with pytest.raises(LabError, match="did you mean syn_flood"):
         read("sin_flood")
+
+
+@pytest.mark.parametrize(
+    ("tool", "given", "told"),
+    [
+        ("nmap", 'targets = "dev01", ports = "all"', r"\$\.ports"),
+        ("nmap", 'targets = "dev01", pps = 0', r"\$\.pps"),
+        ("mosquitto_pub", "every_s = 0.0", r"\$\.every_s"),
+        ("poll", "every_s = -1.0", r"\$\.every_s"),
+        ("reconnect", "telemetry_s = 0.0", r"\$\.telemetry_s"),
+        ("curl", "mib = 7", r"\$\.mib"),
+    ],
+)
+def test_numbers_that_no_tool_could_take_are_named(
+    tool: str, given: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.toml"
+    text = GOOD.replace('tool = "hping3"', f'tool = "{tool}"')
+    path.write_text(text.replace('target = "dev01"', given))
+    with pytest.raises(LabError, match=f"step one, {tool}: .*{told}"):
+        read(str(path))
