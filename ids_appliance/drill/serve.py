@@ -128,7 +128,11 @@ class Served:
             self._over_s = self._clock()
 
     def _token(self) -> bytes:
+        nobody = DrillError("no gateway runs here: it has no token")
         try:
-            return (self._run_dir / TOKEN).read_bytes().strip()
+            token = (self._run_dir / TOKEN).read_bytes().strip()
         except OSError as error:
-            raise DrillError("no gateway runs here: it has no token") from error
+            raise nobody from error
+        if not token:  # one that starts just now has made the file, and not written it yet
+            raise nobody
+        return token

@@ -68,6 +68,12 @@ def test_no_token_where_no_gateway_runs(ground, tmp_path):
     assert "no gateway runs" in ground.start(token="").error
 
 
+def test_a_token_that_is_not_written_yet_is_nobodys(ground, tmp_path):
+    (tmp_path / "token").write_text("")
+    assert "no gateway runs" in ground.start(token="").error
+    assert ground.made == []
+
+
 def test_one_at_a_time_and_seldom_enough(ground):
     assert ground.start("flood everything").error.startswith("there is no drill of that name")
     assert ground.start().error == ""
