@@ -134,12 +134,13 @@ def section_meanings() -> dict[str, str]:
     """Return what each table is about, by its dotted name; "" is the file itself."""
     found: dict[str, str] = {}
 
-    def walk(struct: Any, place: str) -> None:
-        text = " ".join(_meanings(struct.__module__)[struct.__name__][""].split())
-        found[place] = text
+    def walk(struct: Any, place: str, own: str) -> None:
+        meanings = _meanings(struct.__module__)[struct.__name__]
+        # A section that several rules share says nothing of any of them: their fields do.
+        found[place] = own or " ".join(meanings[""].split())
         for name, field in fields(struct).items():
             if isinstance(field.type, shapes.StructType):
-                walk(field.type.cls, f"{place}.{name}".lstrip("."))
+                walk(field.type.cls, f"{place}.{name}".lstrip("."), meanings.get(name, ""))
 
-    walk(config.Config, "")
+    walk(config.Config, "", "")
     return found

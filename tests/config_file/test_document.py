@@ -5,7 +5,7 @@ import msgspec
 from ids_appliance.config import Config
 from ids_appliance.config_file import load
 from ids_appliance.config_file.document import effective, failure_policies, markdown
-from ids_appliance.config_file.words import settings
+from ids_appliance.config_file.words import section_meanings, settings
 from tests.architecture.sources import ROOT
 
 
@@ -65,3 +65,10 @@ def test_where_packets_are_held_it_is_said_what_a_full_queue_does() -> None:
     lines = failure_policies(msgspec.structs.replace(base, inline=held))
     assert len(lines) == len(failure_policies(base)) + 2
     assert any("fail_open" in line and "are dropped" in line for line in lines)
+
+
+def test_what_a_rule_counts_is_said_where_several_are_set_alike() -> None:
+    meanings = section_meanings()
+    alike = [place for place in meanings if place.startswith("trigger.")]
+    assert len({meanings[place] for place in alike}) == len(alike)
+    assert meanings["trigger.udp_rate"] == "UDP packets to one victim."
