@@ -4,6 +4,9 @@ import re
 from typing import Final
 
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:&^=])")
+_LINK: Final = re.compile(r"https?:(?=//)|www(?=\.)|@(?=[-\w]+\.)", re.IGNORECASE)
+"""What GitHub's Markdown makes a link of by itself, escaped or not."""
+_BREAK: Final = "\u200b"
 MAX_TEXT: Final = 300
 
 
@@ -16,7 +19,8 @@ def plain(text: str, most: int = MAX_TEXT) -> str:
 
 def literal(text: str, most: int = MAX_TEXT) -> str:
     """Return a text that Markdown shows letter by letter: no link, image, colour or icon of it."""
-    return _MARKDOWN.sub(r"\\\1", plain(text, most))
+    unlinked = _LINK.sub(rf"\g<0>{_BREAK}", plain(text, most))
+    return _MARKDOWN.sub(r"\\\1", unlinked)
 
 
 def ago(seconds: float) -> str:
