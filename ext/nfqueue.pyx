@@ -494,8 +494,7 @@ cdef class HeldPackets:
             if many > MAX_SLOTS or <size_t>given.len < judged_bytes(count):
                 raise ValueError("a judged batch is longer")
             judged_at(<uint8_t *>given.buf, count, &j)
-            if stamps.shape[0] < count:
-                raise ValueError("stamps needs a place for each packet")
+            # Before anything else is asked of it: a ring's batch may be far longer than a queue's.
             for i in range(count):
                 standing |= j.frames[i].standing
                 if (
@@ -503,6 +502,8 @@ cdef class HeldPackets:
                     or j.frames[i].number <= self.held.first
                 ):
                     return -1, 0
+            if stamps.shape[0] < count:
+                raise ValueError("stamps needs a place for each packet")
             with nogil:
                 pthread_mutex_lock(&self.shared.lock)
                 for i in range(count):

@@ -296,8 +296,18 @@ def test_a_batch_that_is_none_is_refused(bed: Bed) -> None:
     for wrong in (b"", good[:7], good[:-1], struct.pack("=Q", 2**63) + good[8:]):
         with pytest.raises(ValueError, match="longer"):
             bed.held.pass_clean(wrong, stamps, 0)
+    bed.hold(1, 2)
+    frames = np.zeros(2, FRAME)
+    frames["number"] = bed.held.numbers()
     with pytest.raises(ValueError, match="a place for each"):
-        bed.held.pass_clean(good, stamps[:1], 0)
+        bed.held.pass_clean(piece(frames), stamps[:1], 0)
+    assert len(bed.held) == 2
+
+
+def test_the_batch_of_a_ring_beside_the_queue_is_left_alone_however_long(bed: Bed) -> None:
+    frames = np.zeros(2_000, FRAME)
+    frames["number"] = np.arange(1, 2_001)
+    assert bed.held.pass_clean(piece(frames), np.zeros(MOST, np.int64), SUSPECT) == (-1, 0)
 
 
 @pytest.mark.parametrize(
