@@ -16,8 +16,8 @@ Design:
     costs less to judge than to describe.
 
 A table belongs to one model for its whole life, so an answer of an old model cannot reach a packet
-of a new one. Without a grid (features=()), every packet is its own cell: the 60 features of the group
-`packet`, never cached (transports that send packets, not cells).
+of a new one. Without a grid (features=()), for transports that send packets, not cells, every packet
+is asked by itself and nothing is cached; its cell is the 60 features of the group `packet`.
 """
 
 import os
@@ -546,8 +546,9 @@ cdef class CellTable:
         self.ask_state[at] = A_NEW
         memcpy(self.ask_keys + at * self.words, key, self.words * sizeof(uint64_t))
         memcpy(self.ask_rows + at * N_COLUMNS, row, N_COLUMNS * sizeof(uint16_t))
-        self.chain[at] = self.bucket[h & self.bucket_mask]
-        self.bucket[h & self.bucket_mask] = ask
+        if not self.identity:  # else nobody looks for it, and equal packets would make one chain
+            self.chain[at] = self.bucket[h & self.bucket_mask]
+            self.bucket[h & self.bucket_mask] = ask
         self.stats[S_ASKS] += 1
         return ask
 
@@ -560,7 +561,7 @@ cdef class CellTable:
         if self.identity:
             if self.waiting >= self.max_waiting and not waits:
                 return -1
-            h[0] = <uint64_t>self.ask_head
+            h[0] = self._hash(key)
             return self._new_ask(key, h[0], row)
         h[0] = self._hash(key)
         if self._lookup(key, h[0], p):
@@ -821,7 +822,9 @@ cdef class CellTable:
             at = self.ask_tail & self.ask_mask
             if self.ask_state[at] == A_SENT:
                 break  # nobody waits, but the answer is still to come
-            if self.bucket[self.ask_hash[at] & self.bucket_mask] == self.ask_tail:
+            if self.identity:
+                pass  # it is in no chain
+            elif self.bucket[self.ask_hash[at] & self.bucket_mask] == self.ask_tail:
                 self.bucket[self.ask_hash[at] & self.bucket_mask] = self.chain[at]
             else:
                 ask = self.bucket[self.ask_hash[at] & self.bucket_mask]

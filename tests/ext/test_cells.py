@@ -287,6 +287,17 @@ def test_without_a_grid_each_packet_is_its_own_ask() -> None:
     assert a.probabilities.tolist() == [0.25, 0.5, 0.75, 1.0]
 
 
+def test_without_a_grid_equal_packets_are_one_cell_all_the_same() -> None:
+    """A thousand equal packets are not a thousand witnesses, whatever the transport."""
+    table = _cells.CellTable(bytes(16), [], [])
+    a, data = assignment([5, 6, 5])
+    assert table.assign(a, data, cells.IDENTITY.packed())
+    answer(table, table.request(9))
+    assert table.settle(a) == 0
+    first, other, again = a.cells.tolist()
+    assert first == again != other
+
+
 def test_packets_not_yet_taken_over_count_as_waiting_in_their_new_table() -> None:
     """Else each change of the model would let max_waiting more packets wait."""
     host = cells.IDENTITY.packed()
