@@ -81,7 +81,7 @@ cdef inline int64_t to_ns(const Interface *face, uint64_t ticks) noexcept nogil:
     cdef uint64_t seconds, part
     cdef uint32_t n = face.shift
     if n == 255:
-        return <int64_t>(ticks * face.multiply / face.divide + face.offset_ns)
+        return <int64_t>(ticks * face.multiply // face.divide + face.offset_ns)
     if n < 64:
         seconds = ticks >> n
         part = ticks & ((<uint64_t>1 << n) - 1)
