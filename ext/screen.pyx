@@ -489,6 +489,12 @@ cdef class Screen:
             found.append(((<const uint8_t *>&k.who)[:sizeof(Sender)], k.last, address[:size]))
         return found
 
+    def longest_chain(self):
+        """Return the most exchanges that one look-up may have to pass by: a few, whatever comes.
+
+        It looks at the whole table."""
+        return longest_chain(&self.s.flows)
+
     def counters(self):
         """Return totals and present sizes by name."""
         cdef State *s = &self.s

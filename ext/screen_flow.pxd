@@ -168,7 +168,9 @@ cdef inline bint _low_first(const Ends *e) noexcept nogil:
 
 
 cdef inline uint32_t flow_hash(const Flows *t, const Ends *e) noexcept nogil:
-    # The same for both directions.
+    # The same for both directions. The ports meet no number that the frame's sender chooses: beside
+    # an address, each change of theirs could be made up for by its prefix (IPv6 has 64 bits to
+    # choose), whatever the secret, and all such exchanges would stand in one chain.
     cdef bint low = _low_first(e)
     cdef uint64_t a0 = e.s0 if low else e.d0
     cdef uint64_t a1 = e.s1 if low else e.d1
@@ -177,8 +179,9 @@ cdef inline uint32_t flow_hash(const Flows *t, const Ends *e) noexcept nogil:
     cdef uint16_t ap = e.sport if low else e.dport
     cdef uint16_t bp = e.dport if low else e.sport
     cdef uint64_t h
-    h = ids_mix(a0 ^ t.seed[0], b0 ^ t.seed[1] ^ (<uint64_t>ap << 48) ^ (<uint64_t>bp << 32))
-    h = ids_mix(h ^ a1 ^ t.seed[2], b1 ^ t.seed[3] ^ (<uint64_t>e.proto << 8) ^ e.family)
+    cdef uint64_t rest = <uint64_t>ap << 48 | <uint64_t>bp << 32 | <uint64_t>e.proto << 8 | e.family
+    h = ids_mix(ids_mix(a0 ^ t.seed[0], b0 ^ t.seed[1]) ^ rest,
+                ids_mix(a1 ^ t.seed[2], b1 ^ t.seed[3]) ^ t.seed[0])
     return <uint32_t>(h ^ (h >> 32))
 
 
@@ -215,6 +218,20 @@ cdef inline int32_t flow_find(Flows *t, const Ends *e, uint32_t *hash) noexcept 
             return i
         i = f.chain
     return -1
+
+
+cdef inline uint32_t longest_chain(const Flows *t) noexcept nogil:
+    # Exchanges in the fullest chain.
+    cdef uint32_t longest = 0, n, head
+    cdef int32_t i
+    for head in range(t.mask + 1):
+        n = 0
+        i = t.heads[head]
+        while i >= 0:
+            n += 1
+            i = t.flow[i].chain
+        longest = max(longest, n)
+    return longest
 
 
 cdef inline void flow_remove(Flows *t, int32_t i) noexcept nogil:

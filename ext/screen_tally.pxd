@@ -102,11 +102,13 @@ cdef inline void tallies_clear(Tallies *t) noexcept nogil:
 
 
 cdef inline uint64_t hash_key(const Key *key, const uint64_t *seed, uint64_t salt) noexcept nogil:
+    # Equal hashes are taken for equal keys by hold_down, so the salt is spread over all bits: as a
+    # small number it could be made up for by another interface's index.
     cdef uint64_t w[4]
     cdef uint64_t h
     w[3] = 0
     memcpy(w, &key.who, sizeof(Sender))
-    h = ids_mix(w[0] ^ seed[0] ^ salt, w[1] ^ seed[1])
+    h = ids_mix(w[0] ^ (seed[0] + salt * <uint64_t>0x9E3779B97F4A7C15), w[1] ^ seed[1])
     h = ids_mix(h ^ w[2] ^ seed[1], w[3] ^ seed[0] ^ (<uint64_t>key.port << 48)
                 ^ (<uint64_t>key.family << 40) ^ (<uint64_t>key.proto << 32))
     return ids_mix(h ^ key.a0 ^ seed[0], key.a1 ^ seed[1])
