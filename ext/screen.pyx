@@ -18,6 +18,7 @@ from libc.stdlib cimport calloc, free
 
 from packet cimport *
 from screen_arp cimport *
+from screen_count cimport count_flags
 from screen_flow cimport *
 from screen_look cimport *
 from screen_rules cimport *
@@ -120,6 +121,11 @@ cdef void _screen_one(State *s, const uint8_t *data, Frame *frame, uint64_t *cou
         # All ARP is one record to a forest: it speaks neither for nor against anybody. Weighed, it
         # gave whoever sweeps a network by ARP first the credit of an ordinary device.
         standing |= ANSWER
+    elif look.kind == K_STUB:
+        # A first fragment without the flags hides a scan from who does not put it together (RFC
+        # 1858): as odd as flags that nobody sends.
+        if by.counts and by.named and not look.group:
+            count_flags(s, 0, &by.sender)
     elif look.kind != K_OTHER:
         on_icmp(s, &look, &by, &standing)
     if by.own:

@@ -14,6 +14,7 @@ cdef enum:
     K_ICMP_ERROR = 5
     K_ICMP = 6              # any other ICMP
     K_ARP = 7
+    K_STUB = 8              # TCP that ends before its flags
 
 cdef enum:
     TH_FIN = 1
@@ -80,9 +81,9 @@ cdef inline void write_address(uint64_t a0, uint64_t a1, uint8_t *out) noexcept 
 
 cdef inline uint32_t layer4_of(const uint8_t *p, uint32_t cap, uint32_t *end, uint8_t *proto) noexcept nogil:
     # Where layer 4 begins, and the end of what of the packet was captured; 0 where there is none
-    # to read: damaged, or a fragment that is not the first. The walk is packet.pxd's.
+    # to read: damaged, or a fragment that is not the first. The walk is packet.pxd's, but it ends
+    # with the packet only: whoever receives it does not stop at the ninth extension header either.
     cdef uint32_t at, size, length
-    cdef int walked = 0
     cdef uint8_t nxt
     if cap < 20:
         return 0
@@ -101,7 +102,7 @@ cdef inline uint32_t layer4_of(const uint8_t *p, uint32_t cap, uint32_t *end, ui
     at = 40
     nxt = p[6]
     while _is_extension(nxt):
-        if walked == MAX_EXTENSIONS or at + 8 > end[0]:
+        if at + 8 > end[0]:
             return 0
         size = 8
         if nxt == 51:
@@ -112,9 +113,18 @@ cdef inline uint32_t layer4_of(const uint8_t *p, uint32_t cap, uint32_t *end, ui
             return 0
         nxt = p[at]
         at += size
-        walked += 1
     proto[0] = nxt
     return at
+
+
+cdef inline bint _all_there(const uint8_t *p, uint32_t cap) noexcept nogil:
+    # Was all captured that the packet says it has? A length of 0 (offload) says nothing.
+    cdef uint32_t length
+    if (p[0] >> 4) == 4:
+        length = be16(p + 2)
+        return 0 < length <= cap
+    length = be16(p + 4)
+    return length > 0 and 40 + length <= cap
 
 
 cdef inline bint _group_address(const uint8_t *p, uint8_t family) noexcept nogil:
@@ -224,6 +234,8 @@ cdef inline void look_at(const uint8_t *f, uint32_t caplen, uint16_t linktype, u
         look.group = True
     if proto == PROTO_TCP:
         if end - at < 14:
+            if _all_there(p, cap):  # no link is so narrow that it would have to be cut there
+                look.kind = K_STUB
             return
         look.kind = K_TCP
         look.ends.sport = be16(p + at)

@@ -93,15 +93,22 @@ def upper(p: bytes) -> tuple[int, bytes] | None:
         return p[9], p[header:]
     if len(p) < 40:
         return None
-    p, proto, at, walked = p[: 40 + int.from_bytes(p[4:6], "big")], p[6], 40, 0
+    p, proto, at = p[: 40 + int.from_bytes(p[4:6], "big")], p[6], 40
     while proto in packet.EXTENSIONS:
-        if walked == packet.MAX_EXTENSIONS or len(p) < at + 8:
+        if len(p) < at + 8:
             return None
         size = {44: 8, 51: (p[at + 1] + 2) * 4}.get(proto, (p[at + 1] + 1) * 8)
         if len(p) < at + size or (proto == 44 and int.from_bytes(p[at + 2 : at + 4], "big") >> 3):
             return None
-        proto, at, walked = p[at], at + size, walked + 1
+        proto, at = p[at], at + size
     return proto, p[at:]
+
+
+def all_there(p: bytes) -> bool:
+    """Say whether the capture holds as much as the packet says it has."""
+    start, head = (2, 0) if p[0] >> 4 == 4 else (4, 40)
+    length = int.from_bytes(p[start : start + 2], "big")
+    return 0 < length <= len(p) - head
 
 
 def addresses(p: bytes) -> tuple[bytes, bytes]:
@@ -131,6 +138,8 @@ def look_at(frame: bytes, linktype: int, direction: int) -> Look:
         look.kind, look.flags, look.payload = "tcp", t[13] & 63, row[7]
         look.sport, look.dport = int.from_bytes(t[:2], "big"), int.from_bytes(t[2:4], "big")
         look.seq, look.ack = int.from_bytes(t[4:8], "big"), int.from_bytes(t[8:12], "big")
+    elif proto == TCP:
+        look.kind = "stub" if all_there(p) else ""
     elif proto == UDP and len(t) >= 8:
         look.kind, look.payload, look.body = "udp", row[7], t[8:]
         look.sport, look.dport = int.from_bytes(t[:2], "big"), int.from_bytes(t[2:4], "big")
@@ -637,6 +646,8 @@ class Screen:
         elif look.kind == "arp":
             mac = judged.mac if judged.mac and any(judged.mac) else look.sha
             standing = self.arp(look, by, mac, ifindex, host) | ANSWER
+        elif look.kind == "stub":
+            self.odd(look, by)
         elif look.kind:
             standing = self.icmp(look, by)
         if own:
@@ -661,12 +672,15 @@ class Screen:
             self.peers[who] = (bits | grant, self.clock)
         return bits | grant
 
+    def odd(self, look: Look, by: By) -> None:
+        if by.counts and by.who is not None and not look.group:
+            self.simple("impossible_flags", by.who, named(by.who), by.who, alone="flags_alone")
+
     def tcp(self, look: Look, by: By, bare: bool) -> int:
         if look.group:
             return 0
-        odd = look.flags & (SYN | FIN) == SYN | FIN or not look.flags & (SYN | RST | ACK)
-        if odd and by.counts and by.who is not None:
-            self.simple("impossible_flags", by.who, named(by.who), by.who, alone="flags_alone")
+        if look.flags & (SYN | FIN) == SYN | FIN or not look.flags & (SYN | RST | ACK):
+            self.odd(look, by)
         plain = look.flags & RST or look.flags & (SYN | ACK) == SYN | ACK
         return self.exchange(look, by, bare) | (ANSWER if plain else 0)
 
