@@ -29,6 +29,14 @@ class Node(Classifier, Protocol):
     def connected(self) -> bool:
         """A node is there and has said which model it judges with; `grid` is that model's."""
 
+    @property
+    def reached(self) -> tuple[bytes, ...]:
+        """Addresses of the nodes that were reached so far."""
+
+    @property
+    def trouble(self) -> str:
+        """Why no node can be used at present."""
+
 
 class FallbackClassifier(Classifier):
     """A Classifier that owns both; `close` closes both. Not safe for use by several threads.
@@ -66,6 +74,16 @@ class FallbackClassifier(Classifier):
     def down(self) -> bool:
         """The node is known not to answer; requests are judged here."""
         return self._local is not None and self._down
+
+    @property
+    def reached(self) -> tuple[bytes, ...]:
+        """Addresses of the nodes that were reached so far."""
+        return self._remote.reached
+
+    @property
+    def trouble(self) -> str:
+        """Why no node can be used at present, in a line; empty where the link stands."""
+        return self._remote.trouble
 
     @property
     def grid(self) -> Grid:

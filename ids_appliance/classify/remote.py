@@ -90,6 +90,9 @@ class RemoteClassifier(Classifier):
             clock=clock,
         )
         self.counts = dict.fromkeys(("bytes_sent", "bytes_received", "reconnects", "failovers"), 0)
+        self.trouble = ""
+        """Why no node can be used at present, in a line; empty while one is."""
+        self._reached: dict[tuple[str, int], bytes] = {}
         self._nodes = list(nodes)
         self._clock = clock
         self._grid: Grid | None = None
@@ -168,6 +171,11 @@ class RemoteClassifier(Classifier):
     def connected(self) -> bool:
         """A node is there and has pushed its model; it may be gone in the next instant."""
         return self._session is not None
+
+    @property
+    def reached(self) -> tuple[bytes, ...]:
+        """Addresses (4 or 16 bytes) of the nodes that were reached so far, whatever names them."""
+        return tuple(filter(None, dict.fromkeys(self._reached.values())))
 
     @property
     def grid(self) -> Grid:
@@ -277,16 +285,20 @@ class RemoteClassifier(Classifier):
                 if first is None or isinstance(first, NodeUnreachable):
                     first = error
                 log.info("%s", error)
+                self.trouble = str(error)
             else:
                 if last_node is not None:
                     self.counts["reconnects"] += 1
                     self.counts["failovers"] += last_node != at % len(self._nodes)
                 last_node = at % len(self._nodes)
                 self._session = session
+                self._reached[node] = session.peer
+                self.trouble = ""
                 self._started.set()
                 self.pump()
                 why = await asyncio.shield(session.closed)
                 self._session = None
+                self.trouble = f"node {node[0]}: {why}"
                 self.outstanding.unsend()
                 log.warning("node %s:%d: %s", *node, why)
                 if self._clock() - began > 1.0:

@@ -2,9 +2,10 @@
 
 import abc
 import asyncio
+import ipaddress
 import ssl
 from collections import deque
-from typing import Final, NoReturn, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from ids_appliance import _wire as wire
 from ids_appliance.classify.outstanding import Asked, Outstanding
@@ -60,6 +61,8 @@ class Session(asyncio.Protocol, abc.ABC):
         self.probed_at: float | None = None
         self.models: dict[bytes, int] = {}
         """Model id -> slot, of the present and the previous model."""
+        self.peer = b""
+        """The node's address, 4 or 16 bytes, once it is connected."""
         self._why: LinkError | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -67,6 +70,7 @@ class Session(asyncio.Protocol, abc.ABC):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.peer = _address(transport.get_extra_info("peername"))
         tls = cast(ssl.SSLObject | None, transport.get_extra_info("ssl_object"))
         if tls is not None:
             try:
@@ -290,6 +294,13 @@ class BinarySession(Session):
 
     def _newest(self) -> bytes:
         return list(self.models)[-1]
+
+
+def _address(peer: Any) -> bytes:
+    """Return the address of a socket's name, empty where that has none."""
+    if not isinstance(peer, tuple):
+        return b""
+    return ipaddress.ip_address(str(peer[0]).partition("%")[0]).packed
 
 
 def _retrieve(ready: asyncio.Future[None]) -> None:

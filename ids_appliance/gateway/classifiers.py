@@ -29,6 +29,15 @@ class _Linked(Protocol):
     def connected(self) -> bool: ...
 
 
+@runtime_checkable
+class _Reaching(Protocol):
+    @property
+    def reached(self) -> tuple[bytes, ...]: ...
+
+    @property
+    def trouble(self) -> str: ...
+
+
 def build(config: Config, mode: str, wake: Callable[[], None]) -> Classifier:
     """Return the classifier of a mode. `wake` is called when a node has answered.
 
@@ -85,3 +94,17 @@ def down(classifier: Classifier) -> bool:
     if isinstance(classifier, FallbackClassifier):
         return classifier.down
     return isinstance(classifier, _Linked) and not classifier.connected
+
+
+def reached(classifier: Classifier) -> tuple[bytes, ...]:
+    """Return the addresses of the nodes that were found so far: of one that is named by a host
+    name, nobody else knows it."""
+    return classifier.reached if isinstance(classifier, _Reaching) else ()
+
+
+def complaint(classifier: Classifier, policy: str) -> str:
+    """Return for people that no node answers, what happens meanwhile, and why as far as is known:
+    a certificate that has expired looks like a node that is gone."""
+    why = classifier.trouble if isinstance(classifier, _Reaching) else ""
+    said = f"the node does not answer (on_classifier_down: {policy})"
+    return f"{said}: {why}" if why else said

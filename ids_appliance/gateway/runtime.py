@@ -252,7 +252,7 @@ class Gateway:
             self.node_down = down
             policy = self.config.failure.on_classifier_down
             state, line = (
-                ("down", f"the node does not answer: {policy}")
+                ("down", classifiers.complaint(self.classifier.current, policy))
                 if down
                 else ("up", "the node judges")
             )
@@ -333,11 +333,11 @@ class Gateway:
     def _network_changed(self) -> None:
         self.interfaces.refresh()
         self.appliance.renumbered()
+        self.look_around()  # first: what stands on the ports now says who is beyond them
         self._know_ourselves()
         enforcer, above = self.enforcer, layout_above(self.found)
         self.kernel.call(lambda: enforcer.set_interfaces(self.live.names, above=above))
         self.path.changed()
-        self.look_around()
 
     def _know_ourselves(self) -> None:
         self._routers = router_macs(self.protection)
@@ -349,7 +349,7 @@ class Gateway:
 
     def look_around(self) -> None:
         """Take over what the network looks like now: who is protected depends on it."""
-        self.found = look(self.config)
+        self.found = look(self.config, reached=classifiers.reached(self.classifier.current))
         self._meet()
         if router_macs(self.protection) != self._routers:
             self._know_ourselves()

@@ -9,7 +9,7 @@ import ipaddress
 import re
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -83,23 +83,37 @@ class _Tables:
             index = route.interface
         return Place(address, self.name(index), self.neighbours.get((index, address), b""))
 
+    def places(self, address: bytes, *, near: Container[str]) -> Iterable[Place]:
+        """Yield where an address is. A link-local one says nothing of its link (RFC 4007): it is
+        where a neighbour has it, or else, not to miss its host, on every link of `near`."""
+        if not ipaddress.ip_address(address).is_link_local:
+            yield self.place(address)
+            return
+        known = {index for index, at in self.neighbours if at == address}
+        linked = {route.interface for route in self._leading(address) if not route.gateway}
+        for index in known or {index for index in linked if self.name(index) in near}:
+            yield self.place(address, index=index)
+
     def _route(self, address: bytes) -> Route | None:
-        best: Route | None = None
+        return max(self._leading(address), key=lambda route: route.prefix, default=None)
+
+    def _leading(self, address: bytes) -> Iterable[Route]:
         value = int.from_bytes(address, "big")
         bits = 8 * len(address)
         for route in self.routes:
             if len(route.network) != len(address):
                 continue
             shift = bits - route.prefix
-            inside = value >> shift == int.from_bytes(route.network, "big") >> shift
-            if inside and (best is None or route.prefix > best.prefix):
-                best = route
-        return best
+            if value >> shift == int.from_bytes(route.network, "big") >> shift:
+                yield route
 
 
-def look(config: Config, files: Files | None = None) -> SystemFound:
-    """Return who must not be cut off now. Raises ConfigError: a MAC of the configuration is none;
-    OSError: the kernel does not answer.
+def look(
+    config: Config, files: Files | None = None, *, reached: Iterable[bytes] = ()
+) -> SystemFound:
+    """Return who must not be cut off now. reached: addresses of nodes that the link has found by
+    their names. Raises ConfigError: a MAC of the configuration is none; OSError: the kernel does
+    not answer.
 
     Two looks are equal unless something has changed. A captured interface that is gone just now
     goes on being one.
@@ -117,6 +131,11 @@ def look(config: Config, files: Files | None = None) -> SystemFound:
     own = addresses()
     ours = {address for _, address, _ in own}
     defaults = [route for route in tables.routes if route.prefix == 0 and route.gateway]
+
+    def found_at(hosts: Iterable[bytes]) -> tuple[Place, ...]:
+        others = (address for address in hosts if address not in ours)
+        return _places(one for a in others for one in tables.places(a, near=family))
+
     return SystemFound(
         captured=tuple(sorted(captured)),
         above=tuple(above),
@@ -139,9 +158,9 @@ def look(config: Config, files: Files | None = None) -> SystemFound:
                 for address, mac in config.trigger.bindings.items()
             )
         ),
-        dns=_places(tables.place(a) for a in name_servers(files.resolvers) if a not in ours),
-        nodes=_places(tables.place(a) for a in _nodes(config) if a not in ours),
-        sessions=_places(tables.place(a) for a in files.logged_in() if a not in ours),
+        dns=found_at(name_servers(files.resolvers)),
+        nodes=found_at((*_nodes(config), *reached)),
+        sessions=found_at(files.logged_in()),
     )
 
 
@@ -156,7 +175,15 @@ def greet(found: SystemFound) -> None:
             any_socket.setblocking(False)
             with contextlib.suppress(OSError):
                 # Port 9 is "discard" (RFC 863): the datagram is nothing, its ARP request counts.
-                any_socket.sendto(b"", (str(ipaddress.ip_address(place.address)), 9))
+                any_socket.sendto(b"", _discard(place))
+
+
+def _discard(place: Place) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Return where a datagram to a host goes; link-local, it has to name the link. OSError."""
+    text = str(ipaddress.ip_address(place.address))
+    if len(place.address) == 4:
+        return text, 9
+    return text, 9, 0, socket.if_nametoindex(place.interface)
 
 
 def routes() -> list[Route]:

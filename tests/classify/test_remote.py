@@ -14,6 +14,8 @@ import pytest
 
 from ids_appliance import _wire as wire
 from ids_appliance.classify.bundle import save_bundle
+from ids_appliance.classify.fallback import FallbackClassifier
+from ids_appliance.classify.local import LocalClassifier
 from ids_appliance.classify.remote import TICK_S, LinkOptions, RemoteClassifier
 from ids_appliance.errors import HandshakeError, NodeUnreachable
 from ids_appliance.schema import SCHEMA_HASH
@@ -192,6 +194,23 @@ def test_the_second_node_when_the_first_is_not_there(plain_node, small_bundle):
     nodes = [("127.0.0.1", free_port()), plain_node.address]
     with RemoteClassifier.connect(nodes, PATIENT) as classifier:
         assert ask(classifier, small_bundle, 1).status is AnswerStatus.ANSWERED
+
+
+def test_where_a_node_is_that_has_a_name(start_node, small_bundle):
+    node = start_node()
+    here = (bytes([127, 0, 0, 1]),)
+    link = RemoteClassifier.connect([("localhost", node.address[1])], PATIENT)
+    both = FallbackClassifier(link, LocalClassifier(small_bundle), policy="local")
+    try:
+        assert (link.reached, link.trouble) == (here, "")
+        node.kill()
+        until = time.monotonic() + 60
+        while "cannot be reached" not in both.trouble:
+            assert time.monotonic() < until, both.trouble
+            time.sleep(0.01)
+        assert both.reached == here  # soon it is back, and must not have been cut off
+    finally:
+        both.close()
 
 
 # ----------------------------------------------------------------------------------- fail-over

@@ -292,6 +292,20 @@ def test_a_new_certificate_without_restart(tls_node, files, authority, small_bun
         assert link.submit(make_request(1, small_bundle, random_rows(1, 2)))
 
 
+def test_why_a_link_that_stood_is_gone_is_known(tls_node, files):
+    """Else a certificate that has expired looks like a node that is switched off."""
+    node, tls = tls_node(), files("gw", Role.GATEWAY)
+    with connect(node, tls) as link:
+        assert link.trouble == ""
+        files("gw", Role.GATEWAY, not_before=NOW - 9 * DAY, days=5)
+        node.kill()
+        until = time.monotonic() + 60
+        while "our certificate" not in link.trouble:
+            assert time.monotonic() < until, link.trouble
+            time.sleep(0.01)
+        assert "has expired" in link.trouble and "\n" not in link.trouble
+
+
 def test_plaintext_and_tls_do_not_mix(tls_node, files, plain_node):
     node = tls_node()
     text = refused(node, None, error=HandshakeError)

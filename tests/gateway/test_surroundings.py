@@ -14,9 +14,9 @@ from ids_appliance.config import Config, Node, Protect, Trigger
 from ids_appliance.errors import ConfigError
 from ids_appliance.gateway import surroundings
 from ids_appliance.gateway.surroundings import Files, boot_id, look, name_servers
-from ids_appliance.policy.protect import Place, Protection
+from ids_appliance.policy.protect import Place, Protection, SystemFound
 from ids_appliance.types import Kind, Subject
-from tests.net.namespaces import Network, require
+from tests.net.namespaces import Network, require, wait_for
 
 
 def ip(text: str) -> bytes:
@@ -72,6 +72,32 @@ def test_vlans_on_a_bridge_on_a_port_are_built_on_the_port() -> None:
     assert surroundings._stacked_on(2, table) == {3, 4}
     looped = {2: link(2, master=3), 3: link(3, master=2)}
     assert surroundings._stacked_on(2, looped) == {3}
+
+
+def test_link_local_peers_are_on_the_link_that_knows_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`ssh root@gateway.local` comes from fe80::, whose network is on every link."""
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver fe80::53%lan0\n")
+    named = {2: "wan0", 3: "lan0"}
+    links = {n: Link(n, name, 1, True, ip_mac(n), 0, "", 0) for n, name in named.items()}
+    routes = [surroundings.Route(ip("fe80::"), 64, n, b"") for n in links]
+    seen = {(3, ip("fe80::9")): ip_mac(9), (2, ip("fe80::8")): ip_mac(8)}
+    for name, value in (("links", links), ("routes", routes), ("neighbours", seen)):
+        monkeypatch.setattr(surroundings, name, lambda value=value: value)
+    monkeypatch.setattr(surroundings, "addresses", lambda: [])
+    monkeypatch.setattr(surroundings, "capture_points", tuple)
+    files = Files((str(resolver),), lambda: [ip("fe80::8"), ip("fe80::9")])
+    found = look(Config(interfaces=("lan0",)), files)
+    assert found.sessions == (
+        Place(ip("fe80::8"), "wan0", ip_mac(8)),
+        Place(ip("fe80::9"), "lan0", ip_mac(9)),
+    )
+    assert found.dns == (Place(ip("fe80::53"), "lan0"),)  # nobody has seen it yet
+    protection = Protection(Protect(), found)
+    assert protection.refuses(Subject(Kind.MAC, ip_mac(9), "lan0")) == "logged in here"
+    assert protection.refuses(Subject(Kind.MAC, ip_mac(8), "lan0")) is None
 
 
 @pytest.fixture
@@ -178,3 +204,27 @@ def test_bad_names_are_told(network: Network) -> None:
     with network.inside("gw"):
         with pytest.raises(ConfigError, match="routers: 'x' is not a MAC"):
             look(Config(interfaces=("lan0",), routers=("x",)))
+
+
+@pytest.mark.net
+def test_a_node_is_protected_where_the_link_has_found_it(network: Network) -> None:
+    config = Config(interfaces=("lan0",), node=Node(addresses=("node.example:7447",)))
+    with network.inside("gw"):
+        found = look(config, Files((), lambda: []), reached=[ip("192.0.2.53"), ip("192.0.2.254")])
+    assert found.nodes == (Place(ip("192.0.2.53"), "lan0", ip_mac(0x53)),)  # we are not a node
+    assert Protection(Protect(), found).refuses(Subject(Kind.MAC, ip_mac(0x53), "lan0")) == "node"
+
+
+@pytest.mark.net
+def test_a_link_local_router_is_greeted_on_its_link(network: Network) -> None:
+    near, far = ip("fe80::99"), ip("fe80::98")
+    for where, interface, address in (
+        ("gw", "lan0", "fe80::1"),
+        ("gw", "wan0", "fe80::1"),
+        ("dev", "eth0", "fe80::99"),
+        ("up", "eth0", "fe80::98"),
+    ):
+        network.ip(where, f"addr add {address}/64 dev {interface} nodad")
+    with network.inside("gw"):
+        surroundings.greet(SystemFound(routers=(Place(near, "lan0"), Place(far, "wan0"))))
+        wait_for(lambda: {near, far} <= {at for _, at in surroundings.neighbours()})
