@@ -7,6 +7,7 @@
 What people order is in ledger.py, what outlives a restart in kept.py.
 """
 
+import ipaddress
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -79,6 +80,10 @@ class Deciding(Book):
         if subject is None:
             return None
         self.traces.of(identity(subject)).events.append(replace(event, detail=event.detail[:200]))
+        if event.decisive and self._takes_nothing(event):
+            why = "is ours, but not on that link: who says it there takes nothing from us"
+            self.note("refused", subject, f"{event.key} {why}")
+            event = replace(event, decisive=False)
         before = self.standing.get(subject)
         why = f"{event.rule}: {event.detail[:200]}"
         wanted = Wanted(Response.QUARANTINE, why, score=RULE_SCORE, timestamp_ns=event.timestamp_ns)
@@ -100,6 +105,15 @@ class Deciding(Book):
             score = before.decision.score
             return self._consider(before.subject, replace(wanted, why=both, score=score))
         return None
+
+    def _takes_nothing(self, event: TriggerEvent) -> bool:
+        """Say whether ARP claims an address that we have, but on no link of the protected side:
+        every machine with Docker has 172.17.0.1, and asks for others in its name (arp_announce)."""
+        try:
+            address = ipaddress.ip_address(event.key).packed if event.rule in ARP_RULES else b""
+        except ValueError:  # it counts by MAC
+            return False
+        return self.guard.protection.ours_elsewhere(address)
 
     def _on_finding(self, finding: Finding) -> Decision | None:
         subject = subject_of(finding.sender, self.names, standing=finding.standing)

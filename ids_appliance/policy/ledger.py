@@ -16,7 +16,7 @@ from ids_appliance.policy.deciding import Deciding
 from ids_appliance.policy.entries import Match, match
 from ids_appliance.policy.history import Trace
 from ids_appliance.policy.standing import Held
-from ids_appliance.policy.subjects import FORMS, address_text, identity, parse, told
+from ids_appliance.policy.subjects import FORMS, Named, address_text, identity, parse, told
 from ids_appliance.policy.wording import duration_text, line
 from ids_appliance.types import Decision, Finding, Kind, Response, Subject, TriggerEvent
 
@@ -130,7 +130,7 @@ class Ledger(Deciding):
         empty. Raises SubjectError."""
         if text.strip():
             named = parse(text)
-            meant = [h for h in self.standing if named.means(h.subject, h.decision.address)]
+            meant = [held for held in self.standing if self._is_meant(named, held)]
             if not meant:
                 raise SubjectError(f"nothing stands about {text}: see `ids-appliance decisions`")
         else:
@@ -153,13 +153,18 @@ class Ledger(Deciding):
         )
         self.dirty = True
         view = self.guard.protection.view
-        concerned = [
-            held
+        matched = [
+            (match(entry.entry, held.subject, held.decision.address, view), held)
             for held in self.standing
-            if match(entry.entry, held.subject, held.decision.address, view) is Match.YES
         ]
-        ended = self._let_off(concerned)
-        return Effect(f"{entry} is allowed", ended=tuple(ended))
+        ended = self._let_off([held for how, held in matched if how is Match.YES])
+        message = f"{entry} is allowed"
+        if claims := [told(held.subject) for how, held in matched if how is Match.DOUBTED]:
+            message += (
+                f"; {claims[0]} claims that address, nobody was seen to have it, and what stands "
+                "about it goes on: `release` that MAC if it is the one you mean"
+            )
+        return Effect(message, ended=tuple(ended))
 
     def allow_remove(self, text: str, interface: str = "") -> Effect:
         """Take entries off the allow list. Raises SubjectError."""
@@ -210,6 +215,16 @@ class Ledger(Deciding):
             message = "enforcement is off: decisions are recorded only"
         self.note("enforce", None, f"{message} (by hand)")
         return Effect(message, ended=tuple(ended))
+
+    def _is_meant(self, named: Named, held: Held) -> bool:
+        """Say whether people name whom a decision is about: of a MAC by any address that it is
+        known to have, as it has several, and a rule that counts by MAC sees none."""
+        subject = held.subject
+        known = [held.decision.address]
+        if subject.kind is Kind.MAC:
+            known.append(self.traces.get(identity(subject)).address)
+            known += self.guard.protection.view.hosts.addresses_of(subject.value)
+        return any(named.means(subject, address) for address in known)
 
     # Questions ---------------------------------------------------------------------------------
 

@@ -107,6 +107,11 @@ class Protection:
         """Return which MAC each protected address of the protected side is bound to."""
         return self._pins
 
+    @property
+    def contradicted(self) -> tuple[str, ...]:
+        """Return what contradicts a pin at present: if the host was replaced, it may be cut off."""
+        return tuple(sorted(self._told))
+
     def adopt(self, pins: Pins) -> None:
         """Take over pins of an earlier run; they win over what was seen since the start."""
         kept = dict(list(pins.items())[:MAX_PINS])
@@ -183,6 +188,12 @@ class Protection:
         limited, it harms no one; cut off, it might be the entry itself."""
         return self._matched(subject, address, Match.DOUBTED)
 
+    def ours_elsewhere(self, address: bytes) -> bool:
+        """Say whether an address is our own, and in no network of the protected side; never where
+        we know none of its networks (a mirror, a bridge without an address)."""
+        layout = self.view.layout
+        return bool(layout.networks) and address in self._own[1] and not layout.on_link(address)
+
     def elements(self) -> tuple[Element, ...]:
         """Return who is protected, for the kernel's own sets."""
         own = tuple(
@@ -241,7 +252,10 @@ class Protection:
         pinned = dict(self.found.bindings).get(place.address) or self._pins.get(key, b"")
         if not pinned and place.mac and len(self._pins) < MAX_PINS:
             pinned = self._pins[key] = place.mac
-        if pinned and place.mac and pinned != place.mac:
+        # Beyond us the address alone protects.
+        layout = Layout(frozenset(self.found.captured), frozenset(self.found.above))
+        inside = layout.protected_side(place.interface)
+        if inside and pinned and place.mac and pinned != place.mac:
             contradictions.append(
                 f"{why} {address_text(place.address)} now answers from {place.mac.hex(':')}, "
                 f"but {pinned.hex(':')} is known for it: the new one is not protected "

@@ -90,6 +90,19 @@ def test_who_insists_by_arp_is_cut_off(world: World) -> None:
     assert made.response is Response.QUARANTINE
 
 
+def test_an_address_that_we_have_elsewhere_is_not_taken_from_us(world: World) -> None:
+    """Docker's 172.17.0.1 is on many machines, ours among them, and one frame would be enough."""
+    claim = event(lan(5), "arp_spoof", decisive=True)
+    assert world.ledger.decide([], [replace(claim, key="203.0.113.254")]) == []
+    assert "is ours, but not on that link" in world.ledger.why("192.0.2.5").history[0]
+    (made,) = world.ledger.decide([], [replace(claim, key="192.0.2.254")])  # of this link
+    assert made.response is Q
+    world = World()
+    world.protection.update(replace(FOUND, networks=()), HOSTS)  # a mirror: nobody knows
+    (made,) = world.ledger.decide([], [replace(claim, key="203.0.113.254")])
+    assert made.response is Q
+
+
 def test_a_decisive_event_never_bans_an_address(world: World) -> None:
     assert world.named(wan("198.51.100.7"), "arp_spoof", decisive=True) == []
     assert world.named(flood("192.0.2.5"), "arp_spoof", decisive=True) == []

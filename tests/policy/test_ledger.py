@@ -129,6 +129,25 @@ def test_release_by_address_mac_or_flood(world: World) -> None:
     assert world.later(10**6) == []
 
 
+def test_release_by_an_address_that_the_decision_does_not_name(world: World) -> None:
+    world.named(lan(5), "arp_spoof", decisive=True)  # counts by MAC: no address
+    fe80 = bytes.fromhex("fe80000000000000020000fffe000006")
+    world.found(lan(6), "port_scan", address=fe80)  # the latest one, of the other family
+    assert [d.subject for d in world.ledger.release("192.0.2.5").ended] == [device(5)]
+    assert [d.subject for d in world.ledger.release("192.0.2.6@lan0").ended] == [device(6)]
+    world.found(lan(66), "port_scan", address=ip("192.0.2.66"))
+    for text in ("192.0.2.5", "192.0.2.6", "192.0.2.7"):
+        with pytest.raises(SubjectError, match="nothing stands"):
+            world.ledger.release(text)
+
+
+def test_release_of_a_flooded_device_frees_the_device_too(world: World) -> None:
+    world.named(lan(5), "arp_spoof", decisive=True)
+    world.found(flood("192.0.2.5", 80), "dos")
+    ended = world.ledger.release("192.0.2.5").ended
+    assert {d.subject.kind for d in ended} == {Kind.MAC, Kind.FLOOD}
+
+
 def test_release_forgets_the_offences(world: World) -> None:
     world.found(lan(5), "port_scan")
     world.ledger.release("02:00:00:00:00:05")
@@ -155,6 +174,15 @@ def test_allowed_is_let_go_and_never_decided_about(world: World) -> None:
     assert [str(e) for e in world.ledger.allow_list()] == ["192.0.2.5@lan0 (inventory scan)"]
     world.ledger.allow_remove("192.0.2.5")
     assert world.found(lan(5), "port_scan") != []
+
+
+def test_who_only_claims_what_is_allowed_stays_and_is_named(world: World) -> None:
+    world.found(lan(66), "port_scan", address=ip("192.0.2.66"))  # no ARP of it was seen
+    effect = world.ledger.allow_add("192.0.2.66")
+    assert effect.ended == ()
+    assert "02:00:00:00:00:42@lan0 claims that address" in effect.message
+    assert "`release` that MAC" in effect.message
+    assert "release" not in world.ledger.allow_add("192.0.2.5").message
 
 
 # pause and enforce -------------------------------------------------------------------------------

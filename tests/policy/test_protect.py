@@ -120,6 +120,20 @@ def test_who_becomes_the_router_in_the_neighbour_table_is_not_protected(
     assert protection.refuses(device(1), ip("192.0.2.1")) == "default router"
 
 
+def test_a_contradiction_stands_until_it_is_gone_and_beyond_us_there_is_none(
+    protection: Protection,
+) -> None:
+    near, far = FOUND.routers
+    swapped = replace(FOUND, routers=(replace(near, mac=mac(66)), replace(far, mac=mac(78))))
+    protection.update(swapped, HOSTS)
+    protection.update(swapped, HOSTS)
+    (line,) = protection.contradicted  # of the other the address alone protects
+    assert "192.0.2.1 now answers" in line
+    assert protection.refuses(address("203.0.113.1")) == "default router"
+    protection.update(FOUND, HOSTS)
+    assert protection.contradicted == ()
+
+
 def test_a_replaced_router_is_taken_on_when_somebody_says_so(protection: Protection) -> None:
     replaced = replace(FOUND, routers=(Place(ip("192.0.2.1"), "lan0", mac(66)),))
     protection.update(replaced, HOSTS)
