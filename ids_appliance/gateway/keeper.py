@@ -36,7 +36,8 @@ class Keeper:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="state")
         self._waiting: deque[Snapshot] = deque(maxlen=1)
         self._last: Future[None] | None = None
-        self._failing = False
+        self.problem = ""
+        """Why the disk has not taken the latest snapshot, in a line; empty where it has."""
         self.saved = 0
 
     def load(self) -> Loaded | None:
@@ -56,7 +57,7 @@ class Keeper:
     @property
     def failing(self) -> bool:
         """Return whether the disk has not taken the latest snapshot."""
-        return self._failing
+        return bool(self.problem)
 
     def notes(self) -> list[str]:
         """Return lines for people since the last call."""
@@ -74,13 +75,13 @@ class Keeper:
         try:
             self._store.save(self._waiting.popleft(), self._moment())
         except StateError as error:
-            if not self._failing:
+            if not self.problem:
                 self._notes.append(str(error))
-            self._failing = True
+            self.problem = str(error)
             return
-        if self._failing:
+        if self.problem:
             self._notes.append("decisions are saved again")
-        self._failing = False
+        self.problem = ""
         self.saved += 1
 
     def _moment(self) -> Moment:

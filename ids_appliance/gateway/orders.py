@@ -315,9 +315,12 @@ def alarms(gateway: Gateway) -> list[str]:
         found.append(held)
     if gateway.live.source.down:
         found.append(f"not captured at the moment: {', '.join(gateway.live.source.down)}")
+    found += gateway.protection.contradicted
     if gateway.node_down:
         policy = gateway.config.failure.on_classifier_down
-        found.append(f"the node does not answer (on_classifier_down: {policy})")
+        found.append(classifiers.complaint(gateway.classifier.current, policy))
+    if gateway.keeper.problem:
+        found.append(gateway.keeper.problem)
     if gateway.log.problem:
         found.append(f"events are not written: {gateway.log.problem}")
     compared = gateway.reconciled

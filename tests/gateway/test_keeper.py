@@ -65,10 +65,12 @@ def test_a_disk_that_does_not_take_it_is_told_of_once(tmp_path: Path) -> None:
         keeper._pool.submit(lambda: None).result()
     (note,) = keeper.notes()
     assert "cannot be saved" in note and keeper.failing  # so the loop goes on trying
+    assert keeper.problem == note
     (tmp_path / "state").unlink()
     keeper.save(Snapshot())
     keeper.close()
     assert keeper.notes() == ["decisions are saved again"] and not keeper.failing
+    assert keeper.problem == ""
 
 
 def test_a_damaged_file_is_a_note(tmp_path: Path) -> None:
