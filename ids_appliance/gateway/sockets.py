@@ -1,6 +1,6 @@
 """A run directory in, two listening Unix sockets and a token out: one gateway's, and only one's.
 
-    lock         held (flock) as long as the gateway lives; names its process
+    lock         0600: held (flock) as long as the gateway lives; names its process
     read.sock    0660, the configured group's: questions
     write.sock   0600: orders
     token        0600, made anew at each start: lets an order in over read.sock
@@ -103,7 +103,13 @@ class Endpoints:
         # Nobody can connect before listen(), so there is no moment with a wider mode.
         os.chmod(path, mode)
         if gid >= 0:
-            os.chown(path, -1, gid)
+            try:
+                os.chown(path, -1, gid)
+            except PermissionError as error:
+                raise ControlError(
+                    f"{path} cannot be given to group {grp.getgrgid(gid).gr_name}: run the gateway "
+                    "as root or as a member of that group, or change `group`"
+                ) from error
         listener.setblocking(False)
         listener.listen(BACKLOG)
         return listener
@@ -149,7 +155,9 @@ def _own_directory(path: Path) -> None:
 
 def _lock(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o644)
+    # Not for others to read: flock(2) takes any descriptor, and whoever held it first could keep a
+    # gateway that has died from coming back.
+    descriptor = os.open(path, flags, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -159,6 +167,7 @@ def _lock(path: Path) -> int:
             f"a gateway is already running at {path.parent} (process {holder}): stop it first, "
             "or give this one a run_dir of its own"
         ) from error
+    os.fchmod(descriptor, 0o600)  # one that an earlier release has left
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor

@@ -402,7 +402,7 @@ def test_modes_of_the_files(gateway):
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in sorted(gateway.run_dir.iterdir())
     }
-    assert modes == {"lock": 0o644, "read.sock": 0o660, "token": 0o600, "write.sock": 0o600}
+    assert modes == {"lock": 0o600, "read.sock": 0o660, "token": 0o600, "write.sock": 0o600}
 
 
 def test_orders_are_told_with_who_gave_them(gateway):
@@ -488,6 +488,25 @@ def test_an_unknown_group_is_named(tmp_path):
         running(tmp_path, group="no-such-group").__enter__()
 
 
+@needs_root
+def test_a_group_that_this_user_may_not_give_it_to_is_named(open_dir):
+    open_dir.mkdir()
+    os.chown(open_dir, 65534, 65534)
+    code = """if 1:
+        import sys
+        from pathlib import Path
+        from ids_appliance.errors import ControlError
+        from ids_appliance.gateway.sockets import Endpoints
+        try:
+            Endpoints(Path(sys.argv[1]), "games")
+        except ControlError as error:
+            print(error)
+    """
+    said = as_user(65534, code, open_dir)
+    assert "cannot be given to group games" in said.stdout, said.stderr
+    assert sorted(path.name for path in open_dir.iterdir()) == ["lock"]
+
+
 # One gateway a directory.
 
 
@@ -495,6 +514,19 @@ def test_a_second_gateway_is_refused_and_the_first_goes_on(gateway):
     with pytest.raises(AlreadyRunning, match=rf"process {os.getpid()}\)"):
         running(gateway.run_dir).__enter__()
     assert ask(gateway.run_dir, AskStatus()) == STATUS
+
+
+@needs_root
+def test_nobody_else_can_hold_the_lock_and_keep_the_next_gateway_out(open_dir):
+    lock = open_dir / sockets.LOCK
+    open_dir.mkdir(0o755)
+    lock.touch(0o644)  # by an earlier release
+    with running(open_dir):
+        pass
+    code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    assert "PermissionError" in as_user(65534, code, lock).stderr
+    with running(open_dir):
+        assert ask(open_dir, AskStatus()) == STATUS
 
 
 def test_a_second_gateway_is_refused_even_without_the_lock(gateway):
