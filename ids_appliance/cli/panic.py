@@ -58,7 +58,7 @@ def command(form: str, config: Path | None, run_dir: Path | None) -> None:
         where = RUN_DIR
     # First of all the flag: a gateway that is stuck now must find it when it wakes up.
     flag = _leave_flag(where)
-    answered = True
+    answered, lives = True, 0
     try:
         said = ask(where, Panic(), deadline_s=DEADLINE_S).message
     except PermissionMissing:
@@ -66,12 +66,19 @@ def command(form: str, config: Path | None, run_dir: Path | None) -> None:
     except ControlError as error:
         answered = False
         said = "no gateway is running" if isinstance(error, NotRunning) else str(error)
+        if isinstance(error, NotRunning):
+            lives = importlib.import_module(REMOVER).running()
     removed = [*_remove(answered), *_remove_from_switch(where, answered)]
     account = Account(said, answered, tuple(removed), flag)
     if form == "json":
         show_json(asdict(account))
     else:
         _tell(account)
+    if lives:
+        raise ControlError(
+            f"not over: process {lives} is a gateway with another run directory than {where}: it "
+            f"puts its tables back. Name that (--config or --run-dir), or end it: kill {lives}"
+        )
 
 
 def _leave_flag(where: Path) -> str:

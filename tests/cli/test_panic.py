@@ -26,7 +26,7 @@ def tables(monkeypatch):
         there.clear()
         return gone
 
-    module = types.SimpleNamespace(remove_all=remove_all)
+    module = types.SimpleNamespace(remove_all=remove_all, running=lambda: 0)
     monkeypatch.setitem(sys.modules, panic.REMOVER, module)
     return there
 
@@ -124,3 +124,11 @@ def test_a_gateway_that_answers_has_rid_the_switch_itself(live, tables):
     remember(live.run_dir, OpenFlow(bridge="s1", ovs_run_dir=str(live.run_dir)))
     done = live("panic")
     assert done.exit_code == 0 and "to make sure" in done.stderr
+
+
+def test_a_gateway_with_another_run_directory_is_named(tmp_path, tables, monkeypatch):
+    """It would put back within seconds what is removed, while we say that nothing is enforced."""
+    monkeypatch.setattr(sys.modules[panic.REMOVER], "running", lambda: 4711)
+    done = call("panic", "--run-dir", str(tmp_path / "none"))
+    assert tables == []  # all the same, and at once
+    assert done.exit_code == 2 and "kill 4711" in done.stderr and "--run-dir" in done.stderr

@@ -49,3 +49,24 @@ def test_a_killed_gateways_tables_go_and_nobody_elses(tmp_path):
         assert (run_dir / "panic").exists()
         again = inside(*panic)
         assert again.returncode == 0 and "Nothing of ours was in the kernel" in again.stdout
+
+
+LIVES = DIES.replace("os.kill(os.getpid(), 9)", "print(flush=True)\n    open(0).read()")
+
+
+@pytest.mark.nightly
+def test_a_gateway_that_lives_elsewhere_is_told(tmp_path):
+    require("nft")
+    with Network("panic", "gw") as net:
+        net.ip("gw", "link add lan0 type veth peer name lan1", "link set lan0 up")
+        command = net.command("gw", sys.executable, "-c", LIVES)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **pipes) as gateway:
+            assert gateway.stdout.readline() == "\n"
+            panic = [sys.executable, "-m", "ids_appliance", "panic", "--run-dir", str(tmp_path)]
+            done = subprocess.run(
+                net.command("gw", *panic), capture_output=True, text=True, timeout=300, check=False
+            )
+            gateway.stdin.close()
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "is a gateway with another run directory" in done.stderr
