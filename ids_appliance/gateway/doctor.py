@@ -22,6 +22,7 @@ from ids_appliance.classify.remote import LinkOptions, RemoteClassifier
 from ids_appliance.classify.tls import TlsFiles, client_context
 from ids_appliance.config import Config
 from ids_appliance.config_file import host_port
+from ids_appliance.config_file.texts import network_at
 from ids_appliance.enforce.openflow_switch import Switch
 from ids_appliance.errors import BoundsError, BundleError, CertificateError, EnforceError, IdsError
 from ids_appliance.gateway import doctor_zeek
@@ -29,6 +30,7 @@ from ids_appliance.gateway.doctor_dashboard import dashboard
 from ids_appliance.gateway.doctor_inline import inline
 from ids_appliance.gateway.doctor_outward import outward
 from ids_appliance.gateway.machine import RESIDENT_KIB, Finding, State, memory
+from ids_appliance.gateway.surroundings import look
 from ids_appliance.policy.bounds import doubts, read_bounds
 
 CONNECT_S: Final = 3.0
@@ -58,6 +60,8 @@ def examine(config: Config, wall_s: float) -> Iterator[Finding]:
         yield from nodes(config)
     yield from outward(config)
     yield from dashboard(config)
+    yield from secrets(config)
+    yield from protected(config)
     yield from settings(config)
 
 
@@ -273,6 +277,37 @@ def _model_id(path: str) -> bytes | None:
         return load_bundle(path).grid.model_id
     except BundleError:
         return None
+
+
+def protected(config: Config) -> Iterator[Finding]:
+    """Look for IPv6 addresses on the protected side: whose they are nobody there is seen to say, as
+    ARP does for IPv4, so they keep nobody from being cut off whose latest packet had another."""
+    try:
+        found = look(config)
+    except (IdsError, OSError):
+        return  # said of the interfaces already
+    inside = {*found.captured, *(upper for _, upper in found.above)}
+    here = [ipaddress.ip_network((at, prefix), strict=False) for _, at, prefix in found.networks]
+    for text in (*config.protect.administrators, *config.protect.addresses):
+        network, interface = network_at(text)
+        there = interface in inside if interface else any(map(network.overlaps, here))
+        if network.version == 6 and there:
+            line = f"protect: on the protected side {text} alone protects nobody for certain"
+            yield Finding("settings", "warn", line, "name MAC@INTERFACE in protect.macs as well")
+
+
+def secrets(config: Config) -> Iterator[Finding]:
+    """Look who may read keys, tokens and passwords; nothing where only their owners may."""
+    webhook, mqtt = config.notices.webhook, config.notices.mqtt
+    names = (config.node.key, config.enforce.openflow.key)
+    for name in (*names, webhook.url_file, webhook.token_file, mqtt.password_file):
+        try:
+            mode = stat.S_IMODE(os.stat(name).st_mode) if name else 0
+        except OSError:
+            continue  # who needs it says so
+        if mode & 0o027:  # a group may be the service's own
+            line = f"{name}: others may read or change it (mode {mode:03o})"
+            yield Finding("secrets", "warn", line, f"chmod 600 {name}")
 
 
 def settings(config: Config) -> Iterator[Finding]:

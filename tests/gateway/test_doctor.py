@@ -1,5 +1,6 @@
 """The doctor finds what a configuration needs and this machine lacks."""
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ids_appliance.classify.tls import Role
 from ids_appliance.config import Config
 from ids_appliance.gateway import doctor
 from ids_appliance.gateway.machine import Finding
+from ids_appliance.policy.protect import SystemFound
 from tests.classify.nodes import NodeProcess
 from tests.net.namespaces import Network, require
 
@@ -144,6 +146,18 @@ def test_certificates_and_how_long_they_are_good(good, link) -> None:
     assert states(doctor.certificates(plain, NOW)) == [("certificate", "warn")]
 
 
+def test_keys_that_others_may_read_are_named(good, link) -> None:
+    with_key = changed(good, node=config.Node(key=link.key))
+    for mode in (0o600, 0o640):  # the group may be the service's own
+        Path(link.key).chmod(mode)
+        assert list(doctor.secrets(with_key)) == []
+    Path(link.key).chmod(0o644)
+    assert ("secrets", "warn") in states(doctor.examine(with_key, NOW))
+    (one,) = doctor.secrets(with_key)
+    assert "mode 644" in one.text and one.remedy == f"chmod 600 {link.key}"
+    assert list(doctor.secrets(changed(good, node=config.Node(key="/none")))) == []
+
+
 def test_nodes_are_reached_as_the_gateway_would(good, link, model_path, tmp_path) -> None:
     directory = Path(link.ca).parent
     options = ("--cert", directory / "node.crt", "--key", directory / "node.key", "--ca", link.ca)
@@ -177,6 +191,21 @@ def test_settings_worth_a_thought(good) -> None:
     for host in ("localhost", "127.0.0.1", "[::1]"):
         local = changed(good, metrics=config.Metrics(listen=f"{host}:9107"))
         assert {one.state for one in doctor.settings(local)} == {"ok"}
+
+
+def test_ipv6_on_the_protected_side_protects_by_mac_only(
+    good, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ipaddress.ip_address("2001:db8:1::1").packed
+    networks = (("lan0", here, 64), ("lan0", bytes([192, 0, 2, 1]), 24))
+    found = SystemFound(captured=("lan0",), networks=networks)
+    monkeypatch.setattr(doctor, "look", lambda _: found)
+    beyond = ("192.0.2.0/24", "2001:db8:9::/64", "2001:db8:1::9@wan0")
+    elsewhere = config.Protect(administrators=beyond)
+    assert list(doctor.protected(changed(good, protect=elsewhere))) == []
+    there = ("2001:db8:1::9", "2001:db8:9::9@lan0")
+    (one, other) = doctor.protected(changed(good, protect=config.Protect(addresses=there)))
+    assert there[0] in one.text and there[1] in other.text and "protect.macs" in one.remedy
 
 
 def test_a_finding_is_one_line(good) -> None:
