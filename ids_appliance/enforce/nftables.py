@@ -100,6 +100,8 @@ class NftEnforcer:
         """Protect others from now on; a decision about one who is protected now is let go of."""
         with self._lock:
             self._let_go([s for s in self._subjects() if protected.refuses(s)])
+            if lost := protected.left_out():
+                self._note("limited", f"{lost} protected MACs find no room in the kernel's set")
             before, routed = bool(self._there.protected.routers), bool(protected.routers)
             if not self._open or before != routed:
                 self._there.protected = protected

@@ -144,7 +144,7 @@ def fixed(protected: ProtectedSets, *, discovery: int, leases: int) -> tuple[Pla
             found[_entry(65_000, ["ipv6", *who, f"ipv6_src={where}"], PASS)] = None
             continue
         found[_entry(65_000, ["ip", *who, f"nw_src={where}"], PASS)] = None
-        if not mac:  # it still has to answer for its address
+        if not mac and where not in protected.own:  # it still has to answer for its address
             found[_entry(65_000, ["arp", f"arp_spa={where}"], _metered(discovery))] = None
     for mac in dict.fromkeys(mac for _, mac in protected.macs()):
         found[_inner(LAN_TABLE, [f"dl_src={mac.hex(':')}"], PASS)] = None

@@ -13,6 +13,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 NAMES: Final = ("protected_hosts", "protected", "protected_anywhere")
 """Sets of both tables, each with 4 or 6 behind it: interface and MAC known, interface known, any
 interface that leads beyond us."""
+MAX_MACS: Final = 4096
+"""Elements of each of the kernel's sets of MACs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,18 @@ class ProtectedSets:
     address, and they are protected themselves."""
     own_macs: tuple[bytes, ...] = ()
     """The gateway's own: frames to them are routed, all others on a captured port are bridged."""
+    own: tuple[str, ...] = ()
+    """The gateway's own addresses: nobody else ever answers for one of these."""
 
     def macs(self) -> list[tuple[str, bytes]]:
         """Return (interface, MAC) of all whose MAC is known."""
         known = [(interface, mac) for interface, mac, _ in self.triples if interface and mac]
         return list(dict.fromkeys([*known, *self.routers]))
+
+    def left_out(self) -> int:
+        """Return how many MACs find no room in the kernel's set; nothing is decided about them all
+        the same. A wide network of administrators has as many as somebody forges in it."""
+        return max(0, len(self.macs()) - MAX_MACS)
 
     def refuses(self, subject: Subject) -> str | None:
         """Return why a subject may not be acted upon, None if it may."""
@@ -75,11 +84,12 @@ class ProtectedSets:
             for name, groups in found.items()
         }
         if table == PORTS:
-            sets["protected_macs"] = [f"{quoted(i)} . {m.hex(':')}" for i, m in self.macs()]
-            sets["routers"] = [
-                f"{quoted(i)} . {m.hex(':')}" for i, m in dict.fromkeys(self.routers)
-            ]
-            sets["own_macs"] = [mac.hex(":") for mac in dict.fromkeys(self.own_macs)]
+            # The most important come first: one too many, and the kernel would take none.
+            macs, routers = self.macs()[:MAX_MACS], [*dict.fromkeys(self.routers)][:MAX_MACS]
+            sets["protected_macs"] = [f"{quoted(i)} . {m.hex(':')}" for i, m in macs]
+            sets["routers"] = [f"{quoted(i)} . {m.hex(':')}" for i, m in routers]
+            own = [*dict.fromkeys(self.own_macs)][:MAX_MACS]
+            sets["own_macs"] = [mac.hex(":") for mac in own]
         return sets
 
 

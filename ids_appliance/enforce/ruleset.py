@@ -33,6 +33,7 @@ from typing import Final
 from ids_appliance.config import Enforce
 from ids_appliance.enforce.chains import Layout, hosts_chains, ports_chains
 from ids_appliance.enforce.elements import PORTS, SETS, quoted
+from ids_appliance.enforce.protected import MAX_MACS
 
 SCHEMA: Final = 2
 """Of the tables' structure; tables of another one are rebuilt."""
@@ -108,8 +109,8 @@ def _protected_sets(table_name: str, sets: dict[str, Sequence[str]]) -> list[str
         found.append(_set(f"syns{family}", kind, "flags dynamic,timeout; timeout 1m; size 4096"))
     if table_name == PORTS:
         for name in ("protected_macs", "routers"):
-            found.append(_set(name, "ifname . ether_addr", "size 4096", sets[name]))
-        found.append(_set("own_macs", "ether_addr", "size 256", sets["own_macs"]))
+            found.append(_set(name, "ifname . ether_addr", f"size {MAX_MACS}", sets[name]))
+        found.append(_set("own_macs", "ether_addr", f"size {MAX_MACS}", sets["own_macs"]))
     return found
 
 

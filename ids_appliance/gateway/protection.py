@@ -3,12 +3,14 @@
 from ids_appliance.enforce.protected import ProtectedSets
 from ids_appliance.policy.guard import Guard
 from ids_appliance.policy.protect import Pins, Protection, SystemFound
+from ids_appliance.policy.subjects import address_text
 
 
 def protected_sets(guard: Guard, found: SystemFound) -> ProtectedSets:
     """Return what the first rules of the kernel's tables accept: protected and allowed senders."""
     pins = guard.protection.pins
-    return ProtectedSets(guard.elements(), router_ports(found, pins), found.macs)
+    own = tuple(map(address_text, found.addresses))
+    return ProtectedSets(guard.elements(), router_ports(found, pins), found.macs, own)
 
 
 def router_ports(found: SystemFound, pins: Pins) -> tuple[tuple[str, bytes], ...]:

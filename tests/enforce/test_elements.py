@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ids_appliance.enforce.chains import chain_of
+from ids_appliance.config import Enforce
+from ids_appliance.enforce.chains import Layout, chain_of
 from ids_appliance.enforce.elements import (
     HOSTS,
     MAX_TIMEOUT_S,
@@ -23,7 +24,8 @@ from ids_appliance.enforce.elements import (
 )
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.enforce.owner import Owner, owner_of, this_process
-from ids_appliance.enforce.protected import ProtectedSets
+from ids_appliance.enforce.protected import MAX_MACS, ProtectedSets
+from ids_appliance.enforce.ruleset import table
 from ids_appliance.errors import EnforceError
 from ids_appliance.types import Kind, Response, Subject
 from tests.net.namespaces import Network, require
@@ -163,6 +165,21 @@ def test_protected_networks_do_not_overlap_in_the_kernel() -> None:
     assert ports["protected_anywhere6"] == ["2001:db8::/32"]
     assert ports["protected_macs"] == ports["routers"] == ['"lan0" . 02:00:00:00:00:01']
     assert set(protected.elements(HOSTS)) < set(ports)
+
+
+def test_of_too_many_macs_the_kernel_gets_the_first() -> None:
+    many = [("lan0", b"\2\0\2" + n.to_bytes(3, "big"), None) for n in range(MAX_MACS)]
+    router = bytes.fromhex("020000000001")
+    macs = tuple(bytes([2, 9, 9, 9, n >> 8, n & 255]) for n in range(300))
+    protected = ProtectedSets((("lan0", router, "192.0.2.1"), *many), (), macs)
+    ports = protected.elements(PORTS)
+    assert len(ports["protected_macs"]) == MAX_MACS and protected.left_out() == 1
+    assert ports["protected_macs"][0] == '"lan0" . 02:00:00:00:00:01'
+    layout = Layout(Enforce(), (), (), protected, synproxy=False, resets=False, owner="")
+    text = table(layout, PORTS, {})
+    for name, held in (("protected_macs", MAX_MACS), ("own_macs", len(macs))):
+        size = re.search(rf"set {name} {{[^;]*; size (\d+)", text)
+        assert size is not None and int(size[1]) >= held
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from ids_appliance.config import Enforce
+from ids_appliance.enforce.protected import MAX_MACS
 from ids_appliance.types import Kind, Response, Subject
 from tests.enforce.conftest import BEYOND, Scene, decide
 from tests.enforce.traffic import Tap, answered, connects, echo_server, flood, pings
@@ -132,3 +133,18 @@ def test_refused_in_code_too(bridged: Scene) -> None:
     ]
     decisions = [decide(s, r) for s in wanted for r in (Response.RATE_LIMIT, Response.QUARANTINE)]
     assert [a.done for a in bridged.apply(enforcer, *decisions)] == [False] * 8
+
+
+@pytest.mark.nightly
+def test_more_protected_macs_than_the_kernels_set_takes(routed: Scene) -> None:
+    """A wide network of administrators has as many as somebody forges in it."""
+    many = [("lan0", b"\2\0\2" + n.to_bytes(3, "big"), None) for n in range(MAX_MACS)]
+    enforcer = routed.enforcer()
+    protected = routed.protected(("lan0", routed.mac("dev"), "192.0.2.2"), *many)
+    with routed.net.inside("gw"):
+        enforcer.set_protected(protected)
+    assert ("limited", "1 protected MACs find no room in the kernel's set") in routed.notes
+    ban_mac(routed, enforcer, "lan0", "dev", "quarantine")
+    assert answered(routed.net, "dev", "192.0.2.1")
+    last = Subject(Kind.MAC, many[-1][1], "lan0")
+    assert not routed.apply(enforcer, decide(last))[0].done

@@ -252,6 +252,19 @@ def test_the_protected_pass_whatever_is_decided(scene: Scene) -> None:
     assert scene.sent(datagrams(20, source="192.0.2.50"), meets=20) == 0
 
 
+def test_who_is_cut_off_answers_for_our_own_address_no_more(scene: Scene) -> None:
+    triples = (("", None, "192.0.2.254/32"), ("", None, "192.0.2.50"))
+    made = scene.enforcer(protected=ProtectedSets(triples=triples, own=("192.0.2.254",)))
+    assert made.apply([decide(of("h1"))])[0].done
+
+    def claims(text: str) -> bytes:
+        return bytes.fromhex("0001080006040002") + of("h1").value + socket.inet_aton(text)
+
+    assert scene.sent([claims("192.0.2.254")], meets=1, kind=0x0806) == 0
+    # Of another protected one nobody knows the MAC: it may be the true one.
+    assert scene.sent([claims("192.0.2.50")], arrive=1, kind=0x0806) == 1
+
+
 def test_a_port_is_cut_whatever_it_calls_itself(scene: Scene) -> None:
     made = scene.enforcer(scene.settings(cut="port"))
     assert made.apply([decide(of("h1"))])[0].note == "with port p1"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ids_appliance.config import Protect
+from ids_appliance.enforce.openflow_entries import fixed
 from ids_appliance.gateway.protection import protected_sets, router_macs
 from ids_appliance.policy.entries import KnownHosts
 from ids_appliance.policy.guard import Guard
@@ -50,3 +51,14 @@ def test_a_reload_learns_the_router_anew() -> None:
     protection.update(FOOLED, KnownHosts())
     protection.relearn()
     assert router_macs(protection) == [FORGER]
+
+
+def test_nobody_else_answers_for_our_own_address_whatever_stands_on_a_switch() -> None:
+    """Entries of a switch let hosts answer for protected addresses; who forges ours is cut off."""
+    dns = bytes([203, 0, 113, 53])
+    found = replace(TRUE, addresses=(bytes([192, 0, 2, 254]),), dns=(Place(dns),))
+    sets = protected_sets(Guard(Protection(Protect(), found)), found)
+    keys = [place.key for place in fixed(sets, discovery=1, leases=2)]
+    assert [key for key in keys if "arp_spa=203.0.113.53" in key]
+    assert [key for key in keys if "nw_src=192.0.2.254" in key]
+    assert not [key for key in keys if "arp_spa=192.0.2.254" in key]
