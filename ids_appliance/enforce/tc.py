@@ -82,6 +82,8 @@ class TrafficClasses:
             raise EnforceError(f"another gateway (pid {owner.pid}) holds the table {TABLE}")
         demand_egress(self._nft)
         found = tc_kernel.look()
+        if owner is None:
+            self._make_table()  # first: it tells of the classes, should we be killed by then
         for name, queues in found.items():
             if queues.ours and name not in self._tc.rates:
                 self._remove(name)  # of an earlier configuration
@@ -217,21 +219,23 @@ def remove_classes() -> list[str]:
     Raises EnforceError, PermissionMissing.
     """
     nft = Nft()
-    removed = []
     there = _owner(nft) is not None
-    if there:
-        nft.run(replaced(TABLE))
-        removed.append(TABLE)
+    removed = [TABLE] if there else []
     try:
         found = tc_kernel.look()
     except EnforceError:
+        if not there:
+            return []  # no tc, and nothing that would have needed it
+        nft.run(replaced(TABLE))
+        raise
+    try:
+        for name, queues in found.items():
+            if queues.ours:
+                tc_kernel.run([f"qdisc del dev {name} root"])
+                removed.append(f"tc classes on {name}")
+    finally:
         if there:
-            raise
-        return []  # no tc, and nothing that would have needed it
-    for name, queues in found.items():
-        if queues.ours:
-            tc_kernel.run([f"qdisc del dev {name} root"])
-            removed.append(f"tc classes on {name}")
+            nft.run(replaced(TABLE))  # last: classes are looked for where it is
     return removed
 
 

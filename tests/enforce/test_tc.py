@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -321,6 +321,26 @@ def test_a_rate_that_is_named_no_more_is_removed(routed: Scene) -> None:
     with routed.net.inside("gw"):
         assert {name for name, queues in tc_kernel.look().items() if queues.ours} == {"lan1"}
         fresh.clear()
+
+
+@pytest.mark.nightly
+def test_a_kill_at_any_moment_leaves_word_of_the_classes(
+    routed: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway without rates looks for classes only where the table is."""
+    found: list[bool] = []
+    run = tc_kernel.run
+
+    def at_each_step(lines: Sequence[str]) -> None:
+        found.append(left_behind())
+        run(lines)
+
+    monkeypatch.setattr(tc_kernel, "run", at_each_step)
+    classes(routed, tc=Tc(rates={"wan0": "20 mbit"}))
+    with routed.net.inside("gw"):
+        assert remove_classes() == [TABLE, "tc classes on wan0"]
+        assert not left_behind()
+    assert len(found) >= 2 and all(found)
 
 
 def test_a_killed_gateway_leaves_what_the_next_one_takes_over(routed: Scene) -> None:
