@@ -17,6 +17,7 @@ from ids_appliance.types import Applied, Decision, Enforcer, Reconciled, Subject
 MAX_ORDERS = 4096
 """Batches of orders that wait; one batch may hold thousands of decisions."""
 MAX_ANSWERS = 65_536
+BUSY = "too many orders wait for the kernel"
 
 
 class Clock(Protocol):
@@ -68,8 +69,8 @@ class Enforcement:
                 # Each of them has its answer, or they would pass for enforced.
                 return [*(Applied(one, False, str(error)) for one in decisions), str(error)]
 
-        if decisions:
-            self._put(order)
+        if decisions and not self._put(order):
+            self._answers.extend(Applied(one, False, BUSY) for one in decisions)
 
     def release(self, subjects: Sequence[Subject]) -> None:
         """Let subjects go soon; never blocks."""
@@ -123,12 +124,14 @@ class Enforcement:
                 self._orders.put(None, timeout=timeout_s)
                 wait([self._thread], timeout_s)
 
-    def _put(self, order: Order) -> None:
+    def _put(self, order: Order) -> bool:
         try:
             self._orders.put_nowait(order)
         except queue.Full:
             self._refused += 1
-            self._answers.append("too many orders wait for the kernel: one batch was refused")
+            self._answers.append(f"{BUSY}: one batch was refused")
+            return False
+        return True
 
     def _run(self) -> None:
         due = self._clock() + self._reconcile_s
