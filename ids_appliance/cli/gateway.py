@@ -165,10 +165,7 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
         control.serve_pending()
         if hang_ups:
             hang_ups.clear()
-            try:
-                gateway.stories.health("gateway", "info", orders.reload().message)
-            except IdsError as error:
-                gateway.stories.health("gateway", "warning", f"not reloaded: {error}")
+            read_again(gateway, orders)
 
     gateway.between = between
     gateway.every_second = beats.beat
@@ -180,6 +177,18 @@ def _run(stack: ExitStack, config: Config, path: Path, *, mode: str | None) -> N
         notify.stopping()
     gateway.stories.health("gateway", "stopped", "the gateway has stopped")
     beats.tell()
+
+
+def read_again(gateway: Gateway, orders: Orders) -> None:
+    """Reload for a SIGHUP: nobody waits for an answer, so all of it goes into the log."""
+    try:
+        done = orders.reload()
+    except IdsError as error:
+        gateway.stories.health("gateway", "warning", f"not reloaded: {error}")
+        return
+    # Whoever has named himself in [protect] must not believe that this is in force.
+    state = "warning" if done.details else "info"
+    gateway.stories.health("gateway", state, "; ".join((done.message, *done.details)))
 
 
 class _Beats:
