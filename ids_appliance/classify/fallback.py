@@ -210,12 +210,13 @@ class FallbackClassifier(Classifier):
         return list(self._local.answers(0.0))
 
     def _fitting(self, request: CellRequest) -> CellRequest:
-        """A request in the cells of here: those of a transport without cells are none."""
+        """A request in the cells of here.
+
+        They are made anew from its packets: a transport without cells has others, and a node that
+        says the model of here, but other cut points, is not believed."""
         assert self._local is not None
         grid = self._local.grid
         if request.model_id != grid.model_id:
-            return request
-        if self._remote.connected and self._remote.grid.features == grid.features:
             return request
         if self._encoder is None or self._encoder.model_id != grid.model_id:
             self._encoder = CellTable(grid.model_id, grid.features, grid.cuts)

@@ -5,8 +5,9 @@ sixteenth of all flows; everything else stays in the kernel. OPEN passes all. Of
 the frame as the ring shows it: the kernel has taken an outer VLAN tag off received frames already,
 and whatever tags are left (up to two, as in ext/packet.pxd) are stepped over. Links without a
 header of their own (tunnels) begin with the IP header. Of IPv6 only the first header is looked at:
-packets with extension headers pass. Of IPv4 fragments the first one is looked at, later ones are
-refused. A load past a frame's end refuses it (kernel: Documentation/networking/filter.rst).
+packets with extension headers pass. Of IPv4 fragments the first one is looked at, and passes if it
+is TCP's, which may end before the flags (RFC 1858); later ones are refused. A load past a frame's
+end refuses it (kernel: Documentation/networking/filter.rst).
 """
 
 from collections.abc import Sequence
@@ -81,6 +82,12 @@ _CLOSED: Final[tuple[Step, ...]] = (
     "ipv4",
     ("ldh_ind", 6),
     ("jset", 0x1FFF, "refuse"),
+    ("jset", 0x2000, "first fragment"),
+    ("ja", 0, "whole"),
+    "first fragment",
+    ("ldb_ind", 9),
+    ("jeq", 6, "pass"),
+    "whole",
     ("ldb_ind", 9),
     ("jeq", 1, "pass"),
     ("stx", _L3),

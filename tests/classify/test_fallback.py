@@ -2,12 +2,14 @@
 
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ids_appliance._cells import CellTable
 from ids_appliance.classify.fallback import PROBE_S, FallbackClassifier
 from ids_appliance.classify.jsonlink import JsonClassifier
 from ids_appliance.classify.local import LocalClassifier
@@ -261,6 +263,27 @@ def test_cells_of_a_transport_without_cells_are_made_anew(bundle_path, small_bun
         assert answer.probabilities.tobytes() == reference(small_bundle, rows).tobytes()
     finally:
         classifier.close()
+
+
+def test_a_node_that_lies_about_cut_points_is_not_believed():
+    bundle = random_bundle(1)
+    feature = max(range(len(bundle.grid.cuts)), key=lambda at: len(bundle.grid.cuts[at]))
+    cuts = list(bundle.grid.cuts)
+    cuts[feature] = cuts[feature][:1]
+    there = replace(bundle.grid, cuts=tuple(cuts))
+
+    class Liar(Scripted):
+        grid = there
+
+    node = Liar(bundle)
+    classifier = FallbackClassifier(node, LocalClassifier(bundle), policy="local", clock=Clock())
+    rows = random_rows(1, 40)
+    cells = CellTable(there.model_id, there.features, there.cuts).encode(rows)
+    assert classifier.submit(CellRequest(1, there.model_id, cells, rows))
+    node.settle(1, answered=False)
+    [answer] = classifier.answers(0.0)
+    assert answer.status is AnswerStatus.ANSWERED
+    np.testing.assert_array_equal(answer.probabilities, reference(bundle, rows))
 
 
 def test_a_gateway_starts_without_its_node(bundle_path, small_bundle, start_node, tmp_path):

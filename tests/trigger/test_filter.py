@@ -41,6 +41,8 @@ def wanted(frame: bytes, hardware: int) -> bool:
     if version == 4:
         if len(p) < 10 or int.from_bytes(p[6:8], "big") & 0x1FFF:
             return False
+        if p[9] == 6 and p[6] & 0x20:
+            return True
         proto, header = p[9], (p[0] & 15) * 4
         length = int.from_bytes(p[2:4], "big") - header
         always = proto == 1
@@ -113,6 +115,8 @@ def test_by_example() -> None:
 
 def test_later_fragments_are_refused_and_extension_headers_pass() -> None:
     assert passes(f.ipv4(f.tcp(), fragment=0x2000)) and not passes(f.ipv4(f.tcp(), fragment=5))
+    cut = f.ipv4(f.tcp()[:8], fragment=0x2000)  # ends before TCP's flags, and nobody pads it
+    assert passes(cut) and bpf.run(CLOSED, cut, NONE)
     hops = f.extended((f.HOP, f.extension(f.UDP)), payload=t.udp((5, 6)))
     assert passes(hops, 0x86DD)
 
