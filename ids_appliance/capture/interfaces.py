@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -160,12 +160,23 @@ def offloads_on(name: str) -> tuple[str, ...]:
 
 
 def offload_warning(name: str) -> str | None:
-    """Return what to tell people about an interface's offloads, with the command; None if fine."""
-    found = offloads_on(name)
-    if not found:
-        return None
-    switches = " ".join(f"{offload} off" for offload in found)
-    return (
-        f"{name} joins packets into larger ones ({', '.join(found)}), judged as one then; "
-        f"to switch that off: ethtool -K {name} {switches}"
-    )
+    """Return what to tell people about an interface's offloads, with the command; None if fine.
+
+    A VLAN's frames are joined by the link that it sits on."""
+    for device in with_lower(name, links()):
+        if found := offloads_on(device):
+            switches = " ".join(f"{offload} off" for offload in found)
+            return (
+                f"{device} joins packets into larger ones ({', '.join(found)}), judged as one "
+                f"then; to switch that off: ethtool -K {device} {switches}"
+            )
+    return None
+
+
+def with_lower(name: str, table: Mapping[int, Link]) -> list[str]:
+    """Return an interface's name and those of the links that it sits on, the lowest last."""
+    names = [name]
+    at = next((link for link in table.values() if link.name == name), None)
+    while at is not None and (at := table.get(at.lower)) is not None and at.name not in names:
+        names.append(at.name)
+    return names

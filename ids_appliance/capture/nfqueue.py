@@ -10,6 +10,7 @@ import importlib
 import os
 import socket
 import struct
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -219,7 +220,8 @@ def _package() -> Any:
     except ImportError as error:
         raise InlineError(
             'inline.reader = "package" needs NetfilterQueue: apt-get install '
-            "libnetfilter-queue-dev python3-dev gcc, then pip install 'ids-appliance[gateway]'"
+            "libnetfilter-queue-dev python3-dev gcc, then "
+            f"{sys.executable} -m pip install 'ids-appliance[gateway]'"
         ) from error
 
 

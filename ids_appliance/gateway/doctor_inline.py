@@ -4,6 +4,7 @@ Nothing is changed: whose the rule and the queue are, how full it is, what found
 """
 
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -35,7 +36,8 @@ def inline(config: Config) -> Iterator[Finding]:
             "fail",
             "the package NetfilterQueue is not installed, or its library is missing",
             "apt-get install libnetfilter-queue-dev python3-dev gcc, then "
-            "pip install 'ids-appliance[gateway]'; or leave inline.reader at \"batch\"",
+            f"{sys.executable} -m pip install 'ids-appliance[gateway]'; or leave inline.reader at "
+            '"batch"',
         )
     try:
         there, owner = _rule()

@@ -5,6 +5,7 @@ channels' threads, so that whoever reported the event goes on at once.
 """
 
 import importlib
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,8 @@ def transports(settings: Settings, host: str) -> list[Transport]:
             module = importlib.import_module(_MQTT)
         except ModuleNotFoundError as error:
             raise NoticeError(
-                "notices.mqtt needs paho-mqtt: pip install 'ids-appliance[notices]'"
+                f"notices.mqtt needs paho-mqtt: {sys.executable} -m pip install "
+                "'ids-appliance[notices]'"
             ) from error
         password = secret(mqtt.password_file, "notices.mqtt.password_file")
         found.append(module.MqttTransport(mqtt, password=password, host=host))

@@ -6,6 +6,7 @@ Memory: a process holds some thousand packets and one row group of a table, what
 import fcntl
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def open_workers(dask: str | None) -> AbstractContextManager[Workers]:
             raise
         raise ClusterError(
             f"--dask needs {error.name}, which is not installed here: "
-            "pip install 'ids-appliance[cluster]'"
+            f"{sys.executable} -m pip install 'ids-appliance[cluster]'"
         ) from error
     opened: AbstractContextManager[Workers] = cluster.connect(dask)
     return opened

@@ -105,6 +105,17 @@ def test_a_kind_of_interface_that_cannot_be_read_is_named() -> None:
         ring.linktype_of(strange)
 
 
+def test_a_vlan_is_looked_at_with_the_links_below_it() -> None:
+    names = {1: ("lan0", 0), 2: ("lan0.7", 1), 3: ("lan0.7.9", 2), 4: ("odd", 4), 5: ("gone", 9)}
+    table = {
+        at: Link(at, name, 1, True, bytes(6), 0, "vlan", lower)
+        for at, (name, lower) in names.items()
+    }
+    assert interfaces.with_lower("lan0.7.9", table) == ["lan0.7.9", "lan0.7", "lan0"]
+    for alone in ("lan0", "odd", "gone", "nobody"):
+        assert interfaces.with_lower(alone, table) == [alone]
+
+
 def test_the_kernels_own_answer() -> None:
     loopback = [entry for entry in links().values() if entry.name == "lo"]
     assert [entry.hardware_type for entry in loopback] == [ring.ARPHRD_LOOPBACK]
