@@ -28,7 +28,8 @@ class Terms:
     """Below this nobody looks: the answer is 0."""
     ceiling_pps: float = 4_000_000.0
     resolution: float = 0.05
-    """The answer and the lowest rate that did not hold are at most this share apart."""
+    """The answer and the lowest rate that did not hold are at most this share apart; after two lost
+    confirmations in a row twice as far, after three thrice."""
     stride: float = 2.0
     """Factor of the first step away from the start; each further one the same way squares it, up to
     2. Who knows about where the answer is begins with small ones."""
