@@ -4,7 +4,8 @@ Two ways, each with one thread, as our gateway has one: `suricata-afpacket` read
 packets' way, `suricata-nfqueue` holds every packet for its verdict, in our inline mode's rule. It
 has the machine's own configuration and rules, and three of ours for what S1's triggers look for.
 Changed in its favour: a ring of 64 MiB, as the literal twins have, alerts in a short file and
-nothing else written, nothing dropped for want of memory (exception-policy in its documentation).
+nothing else written, want of memory to be ignored (exception-policy in its documentation; in a
+queue it drops packets then all the same, and they count as not forwarded).
 """
 
 import json
@@ -56,7 +57,7 @@ def about() -> str:
     return (
         f"Suricata {found[1] if found else 'of unknown version'}, one thread: settings and rules "
         f"of this machine and {len(_OUR_RULES)} rules of ours; a ring of {RING_MIB} MiB, only "
-        "alerts written, nothing dropped for want of memory; its counts are up to "
+        "alerts written, exception-policy: ignore; its counts are up to "
         f"{LAG_S:g} s old, so that it may be so far behind without losing"
     )
 
