@@ -22,6 +22,7 @@ import numpy as np
 
 from ids_appliance.bench import mixes
 from ids_appliance.bench.cpus import Camps
+from ids_appliance.capture.nfqueue import kernel_counts
 from ids_appliance.enforce.nft import Nft
 from ids_appliance.enforce.queue_rule import QueueRule
 from ids_appliance.errors import LabError
@@ -183,12 +184,8 @@ class Bed:
     def queue_drops(self, queue: int) -> int:
         """Return how many packets a queue of the gateway's has refused, or could not hand over."""
         with self._net.inside(GATEWAY):
-            told = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text()
-        for line in told.splitlines():
-            words = line.split()  # number, reader, waiting, mode, range, full, undelivered, ...
-            if int(words[0]) == queue:
-                return int(words[5]) + int(words[6])
-        return 0
+            counts = kernel_counts(queue)
+        return counts["queue_full"] + counts["queue_unsent"]
 
     def command(self, where: str, *words: str) -> list[str]:
         """Return the words that run a command in a namespace."""

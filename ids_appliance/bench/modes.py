@@ -53,7 +53,8 @@ class Mode:
         if self.missing:
             return self.missing
         if self.needs and find_spec(self.needs) is None:
-            return f"{self.needs} is not installed: pip install 'ids-appliance[{self.extra}]'"
+            install = f"{sys.executable} -m pip install 'ids-appliance[{self.extra}]'"
+            return f"{self.needs} is not installed: {install}"
         return ""
 
 

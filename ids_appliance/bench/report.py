@@ -158,7 +158,8 @@ def _rates(told: Document) -> list[str]:
 def _cut_off(told: Document) -> list[str]:
     """Return whose searches were cut off."""
     cut = [f for f in told["found"] if not f.get("finished", True)]
-    shown = [f for f in cut if f in answers(told, f["mix"])]
+    stand = [f for mix in told["mixes"] for f in answers(told, mix)]
+    shown = [f for f in cut if f in stand]
     names = sorted({f"{f['mode']} ({f['mix']})" for f in shown})
     lines = []
     if names:
@@ -207,6 +208,7 @@ def _beyond(told: Document) -> list[str]:
         step = found.get("beyond")
         if found["round"] != 1 or step is None:
             continue
+        offered = step["sent"]["packets"]
         counted = [
             f"{step['counters'][name]:,} {what}"
             for name, what in _WHY.items()
@@ -220,12 +222,10 @@ def _beyond(told: Document) -> list[str]:
             [
                 f"{found['mode']}, {found['mix']}",
                 _kpps(step["sent"]["requested_pps"], limited=False),
-                f"{step['sent']['packets']:,}",
+                f"{offered:,}",
                 f"{step['sent']['refused']:,}",
-                f"{max(0, step['sent']['packets'] - step['forwarded']):,}",
-                f"{max(0, step['sent']['packets'] - step['judged']):,}"
-                if step["judged"] is not None
-                else "-",
+                f"{max(0, offered - step['forwarded']):,}",
+                "-" if step["judged"] is None else f"{max(0, offered - step['judged']):,}",
                 "; ".join(counted) or "-",
             ]
         )

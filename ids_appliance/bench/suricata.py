@@ -14,12 +14,11 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from ids_appliance.errors import LabError
 
-Way = str
-"""`afpacket` or `nfqueue`."""
+Way = Literal["afpacket", "nfqueue"]
 SETTINGS: Final = Path("/etc/suricata/suricata.yaml")
 READY: Final = "Engine started"
 LAG_S: Final = 5.0

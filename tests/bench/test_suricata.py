@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ids_appliance.bench.bed import Bed
-from ids_appliance.bench.modes import Stage, others
-from ids_appliance.bench.suricata import totals
+from ids_appliance.bench.modes import Running, Stage, others
+from ids_appliance.bench.suricata import QUEUE, totals
 from tests.net.namespaces import require
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "iot-top20"
@@ -37,6 +37,26 @@ def test_what_it_has_not_counted_yet_is_nothing(told):
     assert set(totals(told, "nfqueue").values()) == {0}
 
 
+class Arrived:
+    def arrived(self) -> int:
+        return 100
+
+
+@pytest.mark.parametrize(("lag_s", "judged"), [(0.0, 0), (0.1, 100)])
+def test_totals_that_lag_are_waited_for(lag_s, judged, monkeypatch):
+    trial = pytest.importorskip("ids_appliance.bench.trial")
+    monkeypatch.setattr(trial, "SETTLE_S", 0.01)
+    looks = []
+
+    def counters() -> dict[str, int]:
+        looks.append(None)
+        return {"judged": 100 if len(looks) > trial.STILL + 4 else 0}
+
+    running = Running(counters, lag_s=lag_s)
+    told = trial.BedTrials(Arrived(), None)._settled(running, (100, 100))
+    assert told[1] == {"judged": judged}
+
+
 @pytest.mark.net
 @pytest.mark.parametrize("mode", others("suricata"), ids=lambda mode: mode.name)
 def test_it_judges_every_packet_and_nothing_stays(mode):
@@ -47,6 +67,6 @@ def test_it_judges_every_packet_and_nothing_stays(mode):
         pytest.skip(mode.missing)
     with Bed() as bed, Stage(bed, MODEL) as stage:
         step = BedTrials(bed, stage).run(mode, "syn-single", 300, 0.5)
-        assert bed.queue_drops(5) == 0
+        assert bed.queue_drops(QUEUE) == 0
     assert step.judged == step.forwarded == step.sent.packets > 0
     assert step.counters["kernel_drops"] == step.counters["malformed"] == 0
